@@ -1,0 +1,373 @@
+"""Reading a BIDS data set into acquisitions, and naming derivatives. The only module that knows pybids."""
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from qsmbids.core.dipole import b0_direction
+from qsmbids.core.phase import GAMMA_HZ_PER_TESLA, center_frequency
+
+SUFFIXES = ('MEGRE', 'T2starw')
+PARTS = ('mag', 'phase', 'real', 'imag')
+# Entities that tell two acquisitions apart, in the order in which BIDS writes them.
+ENTITIES = ('subject', 'session', 'acquisition', 'ceagent', 'reconstruction', 'run')
+DEFAULT_FILTER = {'suffix': list(SUFFIXES)}
+_SHORT = {'subject': 'sub', 'session': 'ses', 'acquisition': 'acq', 'ceagent': 'ce', 'reconstruction': 'rec',
+          'run': 'run'}
+_STEM = ('sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}][_run-{run}]'
+         '[_label-{label}][_desc-{desc}]_{suffix}{extension}')
+_PATTERNS = [f'sub-{{subject}}[/ses-{{session}}]/{{datatype}}/{_STEM}']
+# Lower and upper bound, in s, of an echo time that a gradient-echo scan can have. A value above is in ms by mistake.
+_ECHO_TIME_RANGE = (1e-4, 0.3)
+
+
+class BIDSInputError(Exception):
+    """The data set as a whole, or what was asked of it, cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One gradient-echo acquisition: what the workflow needs to know, and what is wrong with it.
+
+    Attributes
+    ----------
+    entities : dict
+        BIDS entities that identify it, by their pybids names.
+    suffix : str
+        ``'MEGRE'`` or ``'T2starw'``.
+    files : dict of str to tuple of str
+        Paths per part (``'mag'``, ``'phase'``, ``'real'``, ``'imag'``), in the order of the echoes; one path for a 4D
+        file that holds all echoes.
+    echo_times : tuple of float
+        s.
+    b0_tesla, center_frequency_hz : float
+        Field strength and the frequency that turns Hz into ppm.
+    b0_dir, voxel_size : tuple of float
+        Direction of the main field in voxel axes; mm.
+    shape : tuple of int
+    phase_units : str or None
+        ``Units`` of the phase sidecar.
+    metadata : dict
+        Sidecar of the first echo, inheritance applied.
+    sources : tuple of str
+        BIDS URIs of all input images.
+    problems : tuple of str
+        Why it cannot be processed at all; empty for a usable acquisition.
+    warnings : tuple of str
+        What the user should know about a usable one.
+    """
+
+    entities: dict
+    suffix: str
+    files: dict
+    echo_times: tuple = ()
+    b0_tesla: float = 0.0
+    center_frequency_hz: float = 0.0
+    b0_dir: tuple = (0.0, 0.0, 1.0)
+    voxel_size: tuple = (1.0, 1.0, 1.0)
+    shape: tuple = ()
+    phase_units: str | None = None
+    metadata: dict = field(default_factory=dict)
+    sources: tuple = ()
+    problems: tuple = ()
+    warnings: tuple = ()
+
+    @property
+    def subject(self):
+        return self.entities['subject']
+
+    @property
+    def session(self):
+        return self.entities.get('session')
+
+    @property
+    def name(self):
+        """File name stem, such as ``sub-01_ses-1_run-2``."""
+        return '_'.join(f'{_SHORT[key]}-{self.entities[key]}' for key in ENTITIES if key in self.entities)
+
+    @property
+    def has_phase(self):
+        return bool(self.files.get('phase') or self.files.get('real'))
+
+    @property
+    def manufacturer(self):
+        return self.metadata.get('Manufacturer')
+
+    def path(self, suffix, *, datatype='anat', desc=None, label=None, extension='.nii.gz'):
+        """Return the path of a derivative, relative to the output directory."""
+        from bids.layout.writing import build_path
+        named = dict(suffix=suffix, datatype=datatype, desc=desc, label=label, extension=extension)
+        return build_path({**self.entities, **{k: v for k, v in named.items() if v is not None}}, _PATTERNS)
+
+
+def find_subjects(bids_dir, wanted=()):
+    """Return the participant labels of a data set, all of them or those in `wanted`.
+
+    Raises
+    ------
+    BIDSInputError
+        If the folder is no BIDS data set, has no participants, or lacks one that is wanted.
+    """
+    bids_dir = Path(bids_dir)
+    if not (bids_dir / 'dataset_description.json').is_file():
+        raise BIDSInputError(f'{bids_dir} has no dataset_description.json: it is not the root of a BIDS data set. '
+                             'Point qsmbids at the folder that holds the sub-* folders and that file.')
+    known = sorted(p.name[4:] for p in bids_dir.glob('sub-*') if p.is_dir())
+    if not known:
+        raise BIDSInputError(f'{bids_dir} has no sub-* folder: there is no participant to process.')
+    wanted = [label.removeprefix('sub-') for label in wanted]
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        shown = ', '.join(known[:20]) + (f', ... ({len(known)} in all)' if len(known) > 20 else '')
+        raise BIDSInputError(f'no participant {", ".join(unknown)} in {bids_dir}; it has: {shown}')
+    return sorted(set(wanted)) or known
+
+
+def load_layout(bids_dir, subjects, *, validate=True, database_dir=None):
+    """Index the given participants of a data set, and nobody else: the time does not grow with the cohort."""
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+    if database_dir:
+        return BIDSLayout(bids_dir, database_path=Path(database_dir), validate=validate)
+    others = re.compile(r'/sub-(?!(?:' + '|'.join(map(re.escape, subjects)) + r')(?:/|_|$))')
+    skip = [re.compile(rf'^/{name}(/|$)') for name in ('code', 'derivatives', 'sourcedata', 'stimuli', 'work')]
+    skip += [re.compile(r'/\.'), others]
+    return BIDSLayout(bids_dir, validate=validate,
+                      indexer=BIDSLayoutIndexer(validate=validate, ignore=skip, index_metadata=True))
+
+
+def find_acquisitions(layout, subjects, *, sessions=(), bids_filter=None):
+    """Return every gradient-echo acquisition of the given participants, usable or not.
+
+    Parameters
+    ----------
+    layout : bids.layout.BIDSLayout
+        As from :func:`load_layout`.
+    subjects : sequence of str
+        Participant labels.
+    sessions : sequence of str, optional
+        Session labels to keep; all by default.
+    bids_filter : dict, optional
+        More pybids entities that the files must have.
+
+    Returns
+    -------
+    list of Acquisition
+        In the order of their names. What is wrong with one stands in its ``problems``.
+
+    Raises
+    ------
+    BIDSInputError
+        If `sessions` names one that no participant has.
+    """
+    sessions = [label.removeprefix('ses-') for label in sessions]
+    known = layout.get_sessions(subject=list(subjects))
+    unknown = sorted(set(sessions) - set(known))
+    if unknown and len(unknown) == len(set(sessions)):
+        raise BIDSInputError(f'no session {", ".join(unknown)}; these participants have: '
+                             f'{", ".join(known) or "no sessions"}')
+    query = {**DEFAULT_FILTER, 'extension': ['.nii', '.nii.gz'], **(bids_filter or {}), 'subject': list(subjects)}
+    if sessions:
+        query['session'] = sessions
+    groups = defaultdict(list)
+    for image in layout.get(**query):
+        entities = image.get_entities()
+        if 'space' in entities or 'desc' in entities or entities.get('part', 'mag') not in PARTS:
+            continue
+        key = tuple((e, str(entities[e])) for e in ENTITIES if e in entities)
+        groups[key, entities['suffix']].append(image)
+    return [_read_acquisition(dict(key), suffix, images, layout) for (key, suffix), images in sorted(groups.items())]
+
+
+def _read_acquisition(entities, suffix, images, layout):
+    parts = defaultdict(list)
+    for image in sorted(images, key=lambda i: (int(i.get_entities().get('echo', 0)), i.path)):
+        parts[image.get_entities().get('part', 'mag')].append(image)
+    acquisition = dict(
+        entities=entities, suffix=suffix,
+        files={part: tuple(i.path for i in found) for part, found in parts.items()},
+        sources=tuple(f'bids:raw:{Path(i.path).relative_to(layout.root).as_posix()}' for i in images))
+    problems, warnings = [], []
+    for check in (_check_parts, _check_sidecars, _check_field, _check_headers):
+        try:
+            found = check(parts)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            warnings += found.pop('warnings', [])
+            acquisition |= found
+    if not problems and len(acquisition['echo_times']) != acquisition.pop('echo_count'):
+        problems.append(f'{_names(_first(parts))}: the images hold another number of echoes than the sidecars state '
+                        f'({len(acquisition["echo_times"])}). Write one EchoTime per echo, as a list for a 4D file.')
+    acquisition.pop('echo_count', None)
+    return Acquisition(**acquisition, problems=tuple(problems), warnings=tuple(warnings))
+
+
+def _check_parts(parts):
+    """Which parts are there, and do they belong together?"""
+    counts = {part: len(found) for part, found in parts.items()}
+    if ('real' in counts) != ('imag' in counts):
+        raise ValueError(f'{_names(_first(parts))}: real and imaginary parts must come together; only '
+                         f'part-{"real" if "real" in counts else "imag"} was found')
+    if 'mag' not in counts and 'real' not in counts:
+        raise ValueError(f'{_names(parts["phase"])}: there is phase but no magnitude; add the part-mag images')
+    if len(set(counts.values())) > 1:
+        raise ValueError('the parts have different numbers of echoes ('
+                         + ', '.join(f'part-{part}: {n}' for part, n in counts.items())
+                         + f') beside {_names(_first(parts))}; a file is missing')
+    warnings = []
+    if 'phase' not in counts and 'real' not in counts:
+        warnings.append('magnitude only: no phase was found, so R2*, T2*, S0 and the mask are all that is computed')
+    return {'warnings': warnings}
+
+
+def _check_sidecars(parts):
+    """Echo times and the sidecar of the first echo."""
+    images = _first(parts)
+    sidecars = [image.get_metadata() for image in images]
+    missing = [image.filename for image, sidecar in zip(images, sidecars) if 'EchoTime' not in sidecar]
+    if missing:
+        raise ValueError(f'{", ".join(missing)}: EchoTime is missing. Add it, in seconds, to the JSON sidecar '
+                         'or to one that it inherits from.')
+    try:
+        times = [float(t) for sidecar in sidecars for t in np.atleast_1d(sidecar['EchoTime'])]
+    except (TypeError, ValueError):
+        raise ValueError(f'{_names(images)}: EchoTime is not a number: '
+                         f'{[s["EchoTime"] for s in sidecars]}') from None
+    low, high = _ECHO_TIME_RANGE
+    if max(times) > high:
+        raise ValueError(f'{_names(images)}: EchoTime is {max(times):g}, which would be {max(times):g} s. '
+                         'BIDS wants seconds; this looks like milliseconds. Divide it by 1000.')
+    if min(times) < low:
+        raise ValueError(f'{_names(images)}: EchoTime is {min(times):g} s, too short for a gradient echo')
+    if len(set(times)) < len(times):
+        raise ValueError(f'{_names(images)}: two echoes have the same EchoTime ({times}). Correct the sidecars; if '
+                         'these are two acquisitions, tell them apart by run- or acq-.')
+    if times != sorted(times):
+        raise ValueError(f'{_names(images)}: the echo times do not rise with the echo number: {times}')
+    phase_images = parts.get('phase') or parts.get('real') or images
+    phase_sidecar = phase_images[0].get_metadata()
+    warnings = []
+    if sidecars[0].get('PartialFourier', 1) not in (1, None) or sidecars[0].get('PartialFourierDirection'):
+        warnings.append('partial Fourier acquisition: the smallest veins and bleeds are blurred')
+    if str(sidecars[0].get('MRAcquisitionType', '3D')).upper() == '2D':
+        warnings.append('2D acquisition: slices may differ in phase; the consensus asks for 3D')
+    if len(times) == 1:
+        warnings.append('single echo: the coil phase offset cannot be told from the field, and there is no R2*')
+    return {'echo_times': tuple(times), 'metadata': sidecars[0] | {'PhaseUnits': phase_sidecar.get('Units')},
+            'phase_units': phase_sidecar.get('Units'), 'warnings': warnings}
+
+
+def _check_field(parts):
+    """Field strength and centre frequency."""
+    image = _first(parts)[0]
+    sidecar = image.get_metadata()
+    b0, imaging = sidecar.get('MagneticFieldStrength'), sidecar.get('ImagingFrequency')
+    warnings = []
+    if b0 is None and imaging is None:
+        raise ValueError(f'{image.filename}: MagneticFieldStrength and ImagingFrequency are both missing; add one '
+                         'of them to the JSON sidecar: without it Hz cannot become ppm.')
+    if b0 is None:
+        b0 = float(imaging) * 1e6 / GAMMA_HZ_PER_TESLA
+        warnings.append(f'MagneticFieldStrength is missing; {b0:.3f} T follows from ImagingFrequency')
+    try:
+        frequency = center_frequency(float(b0), None if imaging is None else float(imaging))
+    except ValueError as error:
+        raise ValueError(f'{image.filename}: {error}') from None
+    return {'b0_tesla': float(b0), 'center_frequency_hz': frequency, 'warnings': warnings}
+
+
+def _check_headers(parts):
+    """Shapes and affines of all images; the geometry follows from the first."""
+    import nibabel
+    first = affine = shape = None
+    echoes = {}
+    for part, images in parts.items():
+        echoes[part] = 0
+        for image in images:
+            try:
+                header = nibabel.load(image.path)
+            except Exception as error:  # nibabel and zlib raise a dozen types on a damaged file
+                raise ValueError(f'{image.path}: cannot be read as NIfTI ({error}). '
+                                 'Copy or convert it again.') from None
+            if header.ndim not in (3, 4) or min(header.shape) < 1:
+                raise ValueError(f'{image.path}: has the shape {header.shape}; 3D, or 4D with the echoes last, '
+                                 'is expected')
+            if first is None:
+                first, affine, shape = image, header.affine, header.shape[:3]
+            if header.shape[:3] != shape:
+                raise ValueError(f'{image.path}: has the shape {header.shape[:3]}, but {first.path} has {shape}. '
+                                 'All images of an acquisition must share one grid.')
+            if not np.allclose(header.affine, affine, atol=1e-2):
+                raise ValueError(f'{image.path}: its affine differs from that of {first.path}. '
+                                 'All images of an acquisition must share one grid.')
+            echoes[part] += header.shape[3] if header.ndim == 4 else 1
+            coded = header.header
+            unplaced = int(coded['sform_code']) == 0 and int(coded['qform_code']) == 0
+    if len(set(echoes.values())) > 1:
+        raise ValueError(f'{first.path}: the parts hold different numbers of echoes: {echoes}')
+    try:
+        direction = b0_direction(affine)
+    except ValueError as error:
+        raise ValueError(f'{first.path}: {error}') from None
+    warnings = []
+    if unplaced:
+        warnings.append('the header has neither sform nor qform: the third axis is taken as the direction of B0')
+    return {'b0_dir': direction, 'voxel_size': tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)),
+            'shape': tuple(int(n) for n in shape), 'echo_count': next(iter(echoes.values())), 'warnings': warnings}
+
+
+def _first(parts):
+    """Return the images of the part whose sidecars count: the magnitude, or else what there is."""
+    return next(parts[part] for part in ('mag', 'real', 'imag', 'phase') if parts.get(part))
+
+
+def _names(images):
+    return ', '.join(image.filename for image in images)
+
+
+def find_brain_mask(derivatives, acquisition):
+    """Return the brain mask of another pipeline for an acquisition, or None.
+
+    Parameters
+    ----------
+    derivatives : dict of str to path
+        ``NAME=PATH`` of ``--derivatives``.
+    acquisition : Acquisition
+
+    Returns
+    -------
+    str or None
+        Path of a ``desc-brain_mask`` with all the acquisition's entities, which must lie on its grid.
+    """
+    for folder in derivatives.values():
+        for extension in ('.nii.gz', '.nii'):
+            path = Path(folder) / acquisition.path('mask', desc='brain', extension=extension)
+            if path.is_file():
+                return str(path)
+    return None
+
+
+def read_filter(path):
+    """Read a ``--bids-filter-file``.
+
+    Raises
+    ------
+    BIDSInputError
+        If it is not JSON, or not ``{"megre": {entity: value}}`` (or the entities alone).
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise BIDSInputError(f'{path}: cannot be read as JSON ({error})') from None
+    if not isinstance(content, dict):
+        raise BIDSInputError(f'{path}: must hold an object such as {{"megre": {{"acquisition": "qsm"}}}}')
+    known = {*ENTITIES, 'suffix', 'datatype', 'extension'}
+    chosen = content.get('megre', content)
+    unknown = sorted(set(chosen) - known) if isinstance(chosen, dict) else ['megre']
+    if unknown:
+        raise BIDSInputError(f'{path}: unknown entity {", ".join(unknown)}; known are {", ".join(sorted(known))}')
+    return chosen

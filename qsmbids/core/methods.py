@@ -1,0 +1,85 @@
+"""The table of methods: what the command line offers, what a node runs and what the report cites, in one place.
+
+It imports nothing, so that ``qsmbids --help`` can list the choices without loading the numerics. To add a method, write
+its function, a line here, a test, and its entry in ``data/boilerplate.bib``.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, signature
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of one processing step.
+
+    Attributes
+    ----------
+    title : str
+        What the methods text calls it.
+    location : str
+        ``module:function`` of its implementation, relative to ``qsmbids.core``.
+    citations : tuple of str
+        Keys of ``data/boilerplate.bib``.
+    consensus : bool
+        Whether the ISMRM consensus recommendation (Bilgic 2024) covers this kind of method.
+    """
+
+    title: str
+    location: str
+    citations: tuple = ()
+    consensus: bool = True
+
+    def load(self):
+        """Import and return the function."""
+        module, function = self.location.split(':')
+        return getattr(import_module(f'qsmbids.core.{module}'), function)
+
+    def parameters(self, chosen=None):
+        """Return every tuning parameter of the function with the value that a call with `chosen` uses.
+
+        Raises
+        ------
+        ValueError
+            If `chosen` names a parameter that the function does not have.
+        """
+        known = {name: p.default for name, p in signature(self.load()).parameters.items()
+                 if p.kind is Parameter.KEYWORD_ONLY and name not in GEOMETRY}
+        chosen = dict(chosen or {})
+        unknown = sorted(set(chosen) - set(known))
+        if unknown:
+            raise ValueError(f'{self.title} has no parameter {", ".join(unknown)}; it has {", ".join(known) or "none"}')
+        return known | chosen
+
+
+# Keyword arguments that say where and how the data lie, not how a method is tuned.
+GEOMETRY = ('b0_dir', 'echo_times', 'magnitude', 'voxel_size', 'weight')
+
+UNWRAPPING = {
+    'romeo': Method('ROMEO path-based unwrapping', 'unwrap:unwrap_romeo', ('dymerska2021',)),
+    'laplacian': Method('Laplacian unwrapping', 'unwrap:unwrap_laplacian', ('schofield2003',), consensus=False),
+}
+BACKGROUND = {
+    'vsharp': Method('V-SHARP', 'background:remove_background_vsharp', ('schweser2011', 'wu2012')),
+}
+INVERSION = {
+    'tv': Method('total-variation regularised inversion by ADMM', 'inversion.variational:invert_tv',
+                 ('bilgic2014tv', 'boyd2011')),
+    'rts': Method('rapid two-step inversion (RTS)', 'inversion.lsqr:invert_rts', ('kames2018',)),
+    'tikhonov': Method('closed-form Tikhonov inversion', 'inversion.direct:invert_tikhonov', ('bilgic2014',),
+                       consensus=False),
+}
+RELAXOMETRY = {
+    'arlo': Method('ARLO', 'relaxometry:fit_arlo', ('pei2015',)),
+    'loglinear': Method('a weighted log-linear fit', 'relaxometry:fit_loglinear'),
+}
+OFFSETS = {
+    'mcpc3ds': Method('MCPC-3D-S phase offset removal', 'fieldmap:phase_offset_mcpc3ds', ('eckstein2018',)),
+    'none': Method('no phase offset removal', ''),
+}
+ECHO_FITS = {
+    'nonlinear': Method('a nonlinear complex fit over echoes', 'fieldmap:fit_field_nonlinear',
+                        ('liu2013', 'biondetti2022')),
+    'linear': Method('a weighted linear fit over echoes', 'fieldmap:fit_field_linear'),
+}
+REFERENCES = ('wholebrain', 'csf', 'none')

@@ -1,0 +1,57 @@
+"""Figures of merit of one reconstruction, for the quality table of a cohort."""
+
+import numpy as np
+
+
+def quality_metrics(*, voxel_size, magnitude, brain, reliable=None, qsm=None, residual=None, total_field=None,
+                    local_field=None, chi=None, r2star=None):
+    """Return the quality metrics that the given maps allow.
+
+    Parameters
+    ----------
+    voxel_size : sequence of float
+        mm.
+    magnitude : ndarray, shape (nx, ny, nz, ne)
+    brain, reliable, qsm : ndarray of bool, shape (nx, ny, nz)
+        Brain mask, its reliable part, and where the susceptibility is known.
+    residual : ndarray
+        Relative residual of the echo fit, 0 to 2.
+    total_field, local_field : ndarray
+        ppm.
+    chi : dict of str to ndarray
+        Susceptibility maps in ppm by the name of the method.
+    r2star : ndarray
+        1/s.
+
+    Returns
+    -------
+    dict of str to float
+        Volumes in mL, fractions from 0 to 1, fields and susceptibilities in ppm, rates in 1/s.
+    """
+    millilitres = float(np.prod(voxel_size)) / 1000
+    metrics = {'brain_volume_ml': brain.sum() * millilitres}
+    first = magnitude[..., 0]
+    background = first[~brain]
+    background = background[background > 0]
+    if background.size > 1000:
+        # The darkest half of what lies outside the brain is air and bone; noise there is Rayleigh distributed.
+        dark = background[background <= np.median(background)]
+        metrics['snr_first_echo'] = np.median(first[brain]) / max(np.sqrt(np.mean(dark ** 2) / 2), 1e-12)
+    if reliable is not None:
+        metrics['reliable_fraction'] = reliable.sum() / brain.sum()
+    if qsm is not None:
+        metrics['qsm_volume_ml'] = qsm.sum() * millilitres
+        metrics['qsm_fraction'] = qsm.sum() / brain.sum()
+    if residual is not None:
+        metrics['residual_median'] = np.median(residual[brain])
+        metrics['residual_p95'] = np.percentile(residual[brain], 95)
+    if total_field is not None:
+        metrics['total_field_sd_ppm'] = total_field[brain].std()
+    if local_field is not None:
+        metrics['local_field_sd_ppm'] = local_field[qsm].std()
+    for name, volume in (chi or {}).items():
+        metrics[f'chi_{name}_sd_ppm'] = volume[qsm].std()
+        metrics[f'chi_{name}_p1_ppm'], metrics[f'chi_{name}_p99_ppm'] = np.percentile(volume[qsm], (1, 99))
+    if r2star is not None:
+        metrics['r2star_median'] = np.median(r2star[brain])
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,62 @@
+"""Derivatives: an image or table under its BIDS name, with a sidecar."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
+
+from qsmbids.interfaces.base import given
+from qsmbids.interfaces.images import ImageError, load_image, write_atomically, write_text
+
+
+class WriteDerivativeInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+    output_dir = traits.Directory(mandatory=True)
+    path = traits.Str(mandatory=True, desc='relative to output_dir')
+    metadata = traits.Dict(desc='sidecar')
+    extra = traits.Dict(desc='more of the sidecar, known only when the node runs')
+
+
+class WriteDerivativeOutputSpec(TraitedSpec):
+    out_file = File()
+
+
+class WriteDerivative(SimpleInterface):
+    """Copy a file to its place; runs always, so that what was deleted comes back, but writes only what changed."""
+
+    input_spec = WriteDerivativeInputSpec
+    output_spec = WriteDerivativeOutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime):
+        target = Path(self.inputs.output_dir) / self.inputs.path
+        source = Path(self.inputs.in_file)
+        if not (target.is_file() and target.stat().st_mtime >= source.stat().st_mtime):
+            if target.name.endswith('.nii.gz'):
+                # The voxels go through as they are stored; nibabel compresses them at its fast default level.
+                image = load_image(source)
+                write_atomically(target, lambda temporary: nibabel.save(image, temporary))
+            else:
+                write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+        sidecar = given(self.inputs.metadata, {}) | given(self.inputs.extra, {})
+        if sidecar:
+            write_json(target.with_name(target.name.split('.')[0] + '.json'), sidecar)
+        self._results['out_file'] = str(target)
+        return runtime
+
+
+def write_json(path, content):
+    """Write a JSON file, unless it holds just that already."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+    if not (Path(path).is_file() and Path(path).read_text(encoding='utf-8') == text):
+        write_text(path, text)
+
+
+def read_json(path):
+    """Read a JSON file; ImageError naming it if that fails."""
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ImageError(f'{path}: cannot be read as JSON ({error})') from None

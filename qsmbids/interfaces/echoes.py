@@ -1,0 +1,46 @@
+"""From raw images to magnitude and phase in radians."""
+
+from nipype.interfaces.base import File, TraitedSpec, traits
+
+from qsmbids.core.echoes import SIGNS, combine_magnitude, prepare_echoes
+from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, files, given
+from qsmbids.interfaces.images import ImageError, load_echoes, save_array
+
+
+class PrepareEchoesInputSpec(NumericInputSpec):
+    magnitude = files(desc='one file per echo, or one 4D file')
+    phase = files(desc='the same for the phase')
+    real = files(desc='the same for the real part')
+    imaginary = files(desc='the same for the imaginary part')
+    phase_units = traits.Str(desc='Units of the phase sidecar')
+    manufacturer = traits.Str(desc='Manufacturer of the sidecar')
+    phase_sign = traits.Enum(*SIGNS, usedefault=True, desc='whether the stored phase grows with the field')
+
+
+class PrepareEchoesOutputSpec(TraitedSpec):
+    magnitude = File(desc='4D, echo last')
+    phase = File(desc='4D, echo last, rad')
+    combined = File(desc='3D, root mean square over the echoes')
+    notes = traits.List(traits.Str, desc='what was done')
+    warnings = traits.List(traits.Str, desc='what to check')
+
+
+class PrepareEchoes(NumericInterface):
+    input_spec = PrepareEchoesInputSpec
+    output_spec = PrepareEchoesOutputSpec
+
+    def _compute(self, folder):
+        paths = {name: given(getattr(self.inputs, name)) for name in ('magnitude', 'phase', 'real', 'imaginary')}
+        paths = {name: found for name, found in paths.items() if found}
+        first = next(iter(paths.values()))[0]
+        try:
+            echoes = prepare_echoes(**{name: load_echoes(found) for name, found in paths.items()},
+                                    phase_units=given(self.inputs.phase_units),
+                                    manufacturer=given(self.inputs.manufacturer), phase_sign=self.inputs.phase_sign)
+        except ValueError as error:
+            raise ImageError(f'{first}: {error}. Check this file and its siblings.') from None
+        self._results['magnitude'] = save_array(folder / 'magnitude.nii', echoes.magnitude, first)
+        self._results['combined'] = save_array(folder / 'combined.nii', combine_magnitude(echoes.magnitude), first)
+        if echoes.phase is not None:
+            self._results['phase'] = save_array(folder / 'phase.nii', echoes.phase, first)
+        self._results['notes'], self._results['warnings'] = list(echoes.notes), list(echoes.warnings)

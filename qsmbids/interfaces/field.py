@@ -1,0 +1,60 @@
+"""Field maps."""
+
+from nipype.interfaces.base import File, TraitedSpec, traits
+
+from qsmbids.core.fieldmap import total_field
+from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
+from qsmbids.core.phase import ppm_to_hz
+from qsmbids.interfaces.base import NumericInputSpec, NumericInterface
+from qsmbids.interfaces.images import load_array, load_mask, save_array
+
+
+class TotalFieldInputSpec(NumericInputSpec):
+    phase = File(exists=True, mandatory=True, desc='4D, echo last, rad')
+    magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
+    mask = File(exists=True, mandatory=True, desc='where to compute')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='s')
+    voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+    center_frequency_hz = traits.Float(mandatory=True, desc='turns Hz into ppm')
+    offset = traits.Enum(*OFFSETS, usedefault=True)
+    unwrapping = traits.Enum(*UNWRAPPING, usedefault=True)
+    fit = traits.Enum(*ECHO_FITS, usedefault=True)
+
+
+class TotalFieldOutputSpec(TraitedSpec):
+    field = File(desc='ppm')
+    residual = File(desc='relative residual of the echo fit')
+    quality = File(desc='voxel quality of the unwrapping')
+    unwrapped = File(desc='unwrapped phase of the last echo, rad')
+
+
+class TotalField(NumericInterface):
+    input_spec = TotalFieldInputSpec
+    output_spec = TotalFieldOutputSpec
+
+    def _compute(self, folder):
+        chosen = self.inputs
+        result = total_field(load_array(chosen.phase), load_array(chosen.magnitude), chosen.echo_times,
+                             load_mask(chosen.mask), chosen.voxel_size, chosen.center_frequency_hz,
+                             offset=chosen.offset, unwrapping=chosen.unwrapping, fit=chosen.fit)
+        for name, volume in (('field', result.field), ('residual', result.residual), ('quality', result.quality),
+                             ('unwrapped', result.unwrapped[..., -1])):
+            self._results[name] = save_array(folder / f'{name}.nii', volume, chosen.mask)
+
+
+class FieldToHertzInputSpec(NumericInputSpec):
+    field = File(exists=True, mandatory=True, desc='ppm')
+    center_frequency_hz = traits.Float(mandatory=True)
+
+
+class FieldToHertzOutputSpec(TraitedSpec):
+    field = File(desc='Hz')
+
+
+class FieldToHertz(NumericInterface):
+    input_spec = FieldToHertzInputSpec
+    output_spec = FieldToHertzOutputSpec
+
+    def _compute(self, folder):
+        field = ppm_to_hz(load_array(self.inputs.field), self.inputs.center_frequency_hz)
+        self._results['field'] = save_array(folder / 'field_hz.nii', field, self.inputs.field)

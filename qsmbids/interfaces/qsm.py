@@ -1,0 +1,83 @@
+"""Background removal, dipole inversion, referencing."""
+
+from dataclasses import asdict
+
+from nipype.interfaces.base import File, TraitedSpec, traits
+
+from qsmbids.core.methods import BACKGROUND, INVERSION, REFERENCES
+from qsmbids.core.regions import reference_all
+from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface, given
+from qsmbids.interfaces.images import load_array, load_mask, save_array
+
+
+class RemoveBackgroundInputSpec(GridInputSpec):
+    field = File(exists=True, mandatory=True, desc='total field, ppm')
+    mask = File(exists=True, mandatory=True, desc='where the field is trusted')
+    method = traits.Enum(*BACKGROUND, usedefault=True)
+    parameters = traits.Dict(traits.Str, desc='other than the defaults')
+
+
+class RemoveBackgroundOutputSpec(TraitedSpec):
+    field = File(desc='local field, ppm')
+    mask = File(desc='where the local field is known')
+
+
+class RemoveBackground(NumericInterface):
+    input_spec = RemoveBackgroundInputSpec
+    output_spec = RemoveBackgroundOutputSpec
+
+    def _compute(self, folder):
+        remove = BACKGROUND[self.inputs.method].load()
+        field, mask = remove(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
+                             b0_dir=self.inputs.b0_dir, **given(self.inputs.parameters, {}))
+        self._results['field'] = save_array(folder / 'local.nii', field, self.inputs.field)
+        self._results['mask'] = save_array(folder / 'qsm_mask.nii', mask, self.inputs.field)
+
+
+class InvertInputSpec(GridInputSpec):
+    field = File(exists=True, mandatory=True, desc='local field, ppm')
+    mask = File(exists=True, mandatory=True, desc='where it is known')
+    method = traits.Enum(*INVERSION, usedefault=True)
+    parameters = traits.Dict(traits.Str, desc='other than the defaults')
+
+
+class InvertOutputSpec(TraitedSpec):
+    chi = File(desc='susceptibility, ppm')
+
+
+class Invert(NumericInterface):
+    input_spec = InvertInputSpec
+    output_spec = InvertOutputSpec
+
+    def _compute(self, folder):
+        invert = INVERSION[self.inputs.method].load()
+        chi = invert(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
+                     b0_dir=self.inputs.b0_dir, **given(self.inputs.parameters, {}))
+        self._results['chi'] = save_array(folder / 'chi.nii', chi, self.inputs.field)
+
+
+class ReferenceChiInputSpec(NumericInputSpec):
+    chi = File(exists=True, mandatory=True, desc='susceptibility, ppm')
+    mask = File(exists=True, mandatory=True, desc='where it is known')
+    csf = File(exists=True, desc='mask of ventricular fluid')
+    region = traits.Enum(*REFERENCES, usedefault=True, desc='whose mean becomes zero')
+
+
+class ReferenceChiOutputSpec(TraitedSpec):
+    chi = File(desc='susceptibility, ppm, relative to the reference')
+    metadata = traits.Dict(desc='SusceptibilityReference and all references for the sidecar')
+    warnings = traits.List(traits.Str)
+
+
+class ReferenceChi(NumericInterface):
+    input_spec = ReferenceChiInputSpec
+    output_spec = ReferenceChiOutputSpec
+
+    def _compute(self, folder):
+        csf = given(self.inputs.csf)
+        result = reference_all(load_array(self.inputs.chi), load_mask(self.inputs.mask),
+                               None if csf is None else load_array(csf) > 0.5, self.inputs.region)
+        self._results['chi'] = save_array(folder / 'chi.nii', result.chi, self.inputs.chi)
+        self._results['metadata'] = {'SusceptibilityReference': result.used,
+                                     'References': {r.name: asdict(r) for r in result.references}}
+        self._results['warnings'] = list(result.warnings)

@@ -1,0 +1,67 @@
+"""Quality metrics, warnings and the compliance with the consensus, as files."""
+
+import json
+
+from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
+
+from qsmbids.core.quality import quality_metrics
+from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
+from qsmbids.interfaces.images import load_array, load_mask
+from qsmbids.reports.compliance import compliance
+
+_MASKS = ('brain', 'reliable', 'qsm')
+_MAPS = ('residual', 'total_field', 'local_field', 'r2star')
+
+
+class AssessQualityInputSpec(NumericInputSpec):
+    voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+    magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
+    brain = File(exists=True, mandatory=True)
+    reliable = File(exists=True)
+    qsm = File(exists=True)
+    residual = File(exists=True)
+    total_field = File(exists=True, desc='ppm')
+    local_field = File(exists=True, desc='ppm')
+    r2star = File(exists=True, desc='1/s')
+    chi = InputMultiObject(File(exists=True), desc='one map per method, ppm')
+    chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
+    references = InputMultiObject(traits.Dict, desc='metadata of each referenced map')
+    facts = traits.Dict(desc='what is known of the acquisition and the settings')
+    notes = traits.List(traits.Str)
+    metadata_warnings = traits.List(traits.Str)
+    input_warnings = traits.List(traits.Str)
+    csf_warnings = traits.List(traits.Str)
+    reference_warnings = InputMultiObject(traits.List(traits.Str))
+
+
+class AssessQualityOutputSpec(TraitedSpec):
+    quality = File(desc='JSON: metrics, notes, warnings')
+    compliance = File(desc='JSON: C1 to C13')
+
+
+class AssessQuality(NumericInterface):
+    input_spec = AssessQualityInputSpec
+    output_spec = AssessQualityOutputSpec
+
+    def _compute(self, folder):
+        chosen = self.inputs
+        volumes = {name: load_mask(getattr(chosen, name)) for name in _MASKS if given(getattr(chosen, name))}
+        volumes |= {name: load_array(getattr(chosen, name)) for name in _MAPS if given(getattr(chosen, name))}
+        chi = {name: load_array(path) for name, path in zip(given(chosen.chi_names, []), given(chosen.chi, []))}
+        metrics = quality_metrics(voxel_size=chosen.voxel_size, magnitude=load_array(chosen.magnitude), chi=chi,
+                                  **volumes)
+        references = dict(zip(chi, given(chosen.references, [])))
+        warnings = [*given(chosen.metadata_warnings, []), *given(chosen.input_warnings, []),
+                     *given(chosen.csf_warnings, [])]
+        for found in given(chosen.reference_warnings, []):
+            warnings += [w for w in found if w not in warnings]
+        content = {'metrics': metrics, 'references': references, 'notes': given(chosen.notes, []),
+                   'warnings': warnings}
+        self._results['quality'] = _dump(folder / 'qc.json', content)
+        self._results['compliance'] = _dump(folder / 'compliance.json',
+                                            compliance(given(chosen.facts, {}), metrics, references, warnings))
+
+
+def _dump(path, content):
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
+    return str(path)

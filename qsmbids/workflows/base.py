@@ -1,0 +1,182 @@
+"""The workflow of a run. Of all workflow modules only this one reads the configuration."""
+
+from qsmbids import __version__
+from qsmbids.bids import find_brain_mask
+from qsmbids.interfaces.echoes import PrepareEchoes
+from qsmbids.interfaces.field import FieldToHertz
+from qsmbids.interfaces.figures import DrawFigures
+from qsmbids.interfaces.quality import AssessQuality
+from qsmbids.workflows.derivatives import init_ds_wf, list_outputs
+from qsmbids.workflows.engine import DescribedWorkflow, numeric_node
+from qsmbids.workflows.field import init_field_wf
+from qsmbids.workflows.masking import init_masking_wf
+from qsmbids.workflows.qsm import init_qsm_wf
+from qsmbids.workflows.relaxometry import init_relaxometry_wf
+
+# Bump when nodes change: results of an older layout in the work directory are then left alone.
+WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
+# The settings that decide about results; all others are about how to run.
+METHOD_SETTINGS = ('unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'residual_threshold', 'background',
+                   'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'level')
+
+
+def init_qsmbids_wf(config, acquisitions, threads):
+    """Return the workflow of a set of acquisitions.
+
+    Parameters
+    ----------
+    config : qsmbids.config.Config
+    acquisitions : list of qsmbids.bids.Acquisition
+        Usable ones.
+    threads : int
+        Threads for one node.
+    """
+    workflow = DescribedWorkflow(name=WORKFLOW_NAME, base_dir=str(config.work_dir))
+    settings = {name: getattr(config, name) for name in METHOD_SETTINGS}
+    for acquisition in acquisitions:
+        single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
+                                     brain_mask=find_brain_mask(config.derivatives, acquisition))
+        single.config['execution']['crashdump_dir'] = str(crash_folder(config.output_dir, acquisition))
+        for node in single._get_all_nodes():
+            node.config = single.config
+        workflow.add_nodes([single])
+    return workflow
+
+
+def crash_folder(output_dir, acquisition):
+    """Return where the crash files of an acquisition go."""
+    return output_dir / 'logs' / f'sub-{acquisition.subject}' / acquisition.name
+
+
+def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, threads=1):
+    """Return the workflow of one acquisition.
+
+    Parameters
+    ----------
+    acquisition : qsmbids.bids.Acquisition
+    settings : dict
+        :data:`METHOD_SETTINGS`.
+    output_dir : path
+    brain_mask : str, optional
+        Mask to use instead of finding one.
+    threads : int
+    """
+    workflow = DescribedWorkflow(name=acquisition.name.replace('-', '_') + '_wf')
+    voxels = acquisition.shape[0] * acquisition.shape[1] * acquisition.shape[2]
+    sizes = dict(voxels=voxels, threads=threads)
+    outputs = list_outputs(acquisition, settings)
+    ds_wf = init_ds_wf(acquisition, output_dir, outputs)
+    ports = {port for output in outputs for port in (output.port, output.extra)}
+    prepare = numeric_node(_prepare_echoes(acquisition, settings), 'prepare',
+                           buffers=6 + 8 * max(len(acquisition.echo_times), 1), **sizes)
+    masking_wf = init_masking_wf(voxel_size=acquisition.voxel_size, brain_mask=brain_mask, **sizes)
+    assess = numeric_node(_assess_quality(acquisition, settings, brain_mask), 'assess',
+                          buffers=10 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
+    draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name,
+                                    metadata_warnings=list(acquisition.warnings)),
+                        'draw', buffers=16, **sizes)
+    workflow.connect([
+        (prepare, masking_wf, [('magnitude', 'inputnode.magnitude')]),
+        (prepare, assess, [('magnitude', 'magnitude'), ('notes', 'notes'), ('warnings', 'input_warnings')]),
+        (prepare, draw, [('combined', 'magnitude')]),
+        (masking_wf, assess, [('outputnode.brain_mask', 'brain')]),
+        (masking_wf, draw, [('outputnode.brain_mask', 'brain')]),
+        (masking_wf, ds_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (assess, ds_wf, [('quality', 'inputnode.quality'), ('compliance', 'inputnode.compliance')])])
+    if 'combined' in ports:
+        workflow.connect([(prepare, ds_wf, [('combined', 'inputnode.combined')])])
+    relaxometry_wf = _add_relaxometry(workflow, acquisition, settings, sizes, ports)
+    if acquisition.has_phase:
+        _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
+    return workflow
+
+
+def _prepare_echoes(acquisition, settings):
+    known = {'phase_units': acquisition.phase_units, 'manufacturer': acquisition.manufacturer,
+             'phase_sign': settings['phase_sign']}
+    names = {'mag': 'magnitude', 'phase': 'phase', 'real': 'real', 'imag': 'imaginary'}
+    images = {names[part]: list(paths) for part, paths in acquisition.files.items()}
+    if 'phase' in images:
+        images = {name: paths for name, paths in images.items() if name in ('magnitude', 'phase')}
+    return PrepareEchoes(**{name: value for name, value in (known | images).items() if value})
+
+
+def _assess_quality(acquisition, settings, brain_mask):
+    facts = {'echo_times': list(acquisition.echo_times), 'voxel_size': list(acquisition.voxel_size),
+             'shape': list(acquisition.shape), 'center_frequency_hz': acquisition.center_frequency_hz,
+             'b0_dir': list(acquisition.b0_dir), 'has_phase': acquisition.has_phase, 'own_mask': brain_mask or '',
+             'metadata': acquisition.metadata,
+             'settings': {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
+    return AssessQuality(voxel_size=acquisition.voxel_size, facts=facts,
+                         metadata_warnings=list(acquisition.warnings),
+                         chi_names=list(settings['inversion']) if acquisition.has_phase else [])
+
+
+def _add_relaxometry(workflow, acquisition, settings, sizes, ports):
+    """Connect R2* and its kin; return that workflow, or None for a single echo."""
+    if len(acquisition.echo_times) < 2:
+        return None
+    relaxometry_wf = init_relaxometry_wf(echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
+                                         method=settings['relaxometry'], **sizes)
+    node = workflow.get_node
+    workflow.connect([
+        (node('prepare'), relaxometry_wf, [('magnitude', 'inputnode.magnitude')]),
+        (node('masking_wf'), relaxometry_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (relaxometry_wf, node('assess'), [('outputnode.r2star', 'r2star'), ('outputnode.warnings', 'csf_warnings')]),
+        (relaxometry_wf, node('draw'), [('outputnode.r2star', 'r2star'), ('outputnode.csf_mask', 'csf')])])
+    if 'r2star' in ports:
+        workflow.connect([(relaxometry_wf, node('ds_wf'), [
+            (f'outputnode.{port}', f'inputnode.{port}') for port in ('r2star', 't2star', 's0')]
+            + [('outputnode.csf_mask', 'inputnode.reference_mask')])])
+    return relaxometry_wf
+
+
+def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf):
+    """Connect field mapping, background removal and inversion."""
+    node, methods = workflow.get_node, settings['inversion']
+    parameters = None if settings['inversion_lambda'] is None else {'strength': settings['inversion_lambda']}
+    field_wf = init_field_wf(
+        echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
+        center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],
+        unwrapping=settings['unwrapping'], fit=settings['echo_fit'],
+        residual_threshold=settings['residual_threshold'], **sizes)
+    qsm_wf = init_qsm_wf(
+        voxel_size=acquisition.voxel_size, b0_dir=acquisition.b0_dir, background=settings['background'],
+        inversion=methods, inversion_parameters=parameters, reference=settings['reference'],
+        csf=relaxometry_wf is not None, **sizes)
+    workflow.connect([
+        (node('prepare'), field_wf, [('phase', 'inputnode.phase'), ('magnitude', 'inputnode.magnitude')]),
+        (node('masking_wf'), field_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (field_wf, qsm_wf, [('outputnode.field', 'inputnode.field'), ('outputnode.reliable_mask', 'inputnode.mask')]),
+        (field_wf, node('assess'), [('outputnode.residual', 'residual'), ('outputnode.field', 'total_field'),
+                                    ('outputnode.reliable_mask', 'reliable')]),
+        (qsm_wf, node('assess'), [('outputnode.qsm_mask', 'qsm'), ('outputnode.local_field', 'local_field'),
+                                  ('outputnode.chi', 'chi'), ('outputnode.references', 'references'),
+                                  ('outputnode.warnings', 'reference_warnings')]),
+        (node('prepare'), node('draw'), [('phase', 'phase')]),
+        (field_wf, node('draw'), [('outputnode.unwrapped', 'unwrapped'), ('outputnode.field', 'total_field'),
+                                  ('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'reliable')]),
+        (qsm_wf, node('draw'), [('outputnode.local_field', 'local_field'), ('outputnode.qsm_mask', 'qsm'),
+                                ('outputnode.chi', 'chi')]),
+        (field_wf, node('ds_wf'), [('outputnode.reliable_mask', 'inputnode.reliable_mask')]),
+        (qsm_wf, node('ds_wf'), [('outputnode.qsm_mask', 'inputnode.qsm_mask')])])
+    node('draw').inputs.chi_names = list(methods)
+    if relaxometry_wf is not None:
+        workflow.connect([(relaxometry_wf, qsm_wf, [('outputnode.csf_mask', 'inputnode.csf_mask')])])
+    for index, method in enumerate(methods):
+        workflow.connect([(qsm_wf, node('ds_wf'), [
+            (('outputnode.chi', _pick, index), f'inputnode.chi_{method}'),
+            (('outputnode.references', _pick, index), f'inputnode.references_{method}')])])
+    if 'residual' in ports:
+        workflow.connect([(field_wf, node('ds_wf'), [('outputnode.residual', 'inputnode.residual')])])
+    for port, source, out in (('total_field', field_wf, 'outputnode.field'),
+                              ('local_field', qsm_wf, 'outputnode.local_field')):
+        if port in ports:
+            to_hertz = numeric_node(FieldToHertz(center_frequency_hz=acquisition.center_frequency_hz),
+                                    f'{port}_to_hertz', buffers=3, **sizes)
+            workflow.connect([(source, to_hertz, [(out, 'field')]),
+                              (to_hertz, node('ds_wf'), [('field', f'inputnode.{port}')])])
+
+
+def _pick(values, index):
+    return values[index]

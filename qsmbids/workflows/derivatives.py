@@ -1,0 +1,150 @@
+"""What leaves the workflow: names, sidecars, sinks."""
+
+from dataclasses import dataclass, field
+
+from nipype.pipeline import engine as pe
+
+from qsmbids import __version__
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
+from qsmbids.interfaces.derivatives import WriteDerivative
+from qsmbids.workflows.engine import DescribedWorkflow, fields
+
+# desc- values and what they mean; methods name themselves. The one text for descriptions.tsv and the documentation.
+DESCRIPTIONS = {
+    'brain': 'Brain mask',
+    'reliable': 'Part of the brain mask where the echo fit of the phase can be trusted',
+    'qsm': 'Where the local field, and so the susceptibility, is known',
+    'reference': 'Ventricular cerebrospinal fluid, the region of the CSF reference',
+    'total': 'Total field: of the susceptibility inside and outside of the brain',
+    'local': 'Local field: background removed',
+    'combined': 'Root mean square of the magnitude over the echoes',
+    'fit': 'Relative residual of the echo fit of the complex signal, 0 to 2',
+    'consensus': 'How the run stands to the requirements of the consensus recommendation for QSM',
+    **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY).items()},
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """One derivative of an acquisition.
+
+    Attributes
+    ----------
+    port : str
+        Field of the sink workflow that feeds it.
+    suffix, desc, datatype, extension : str
+        What its name is made of.
+    metadata : dict
+        Its sidecar; none for files that are JSON themselves.
+    extra : str
+        Port of further metadata, known only when the workflow runs.
+    """
+
+    port: str
+    suffix: str
+    desc: str
+    datatype: str = 'anat'
+    extension: str = '.nii.gz'
+    metadata: dict = field(default_factory=dict)
+    extra: str = ''
+
+    def path(self, acquisition):
+        return acquisition.path(self.suffix, desc=self.desc, datatype=self.datatype, extension=self.extension)
+
+
+def list_outputs(acquisition, settings):
+    """Return the outputs that an acquisition will have.
+
+    Parameters
+    ----------
+    acquisition : qsmbids.bids.Acquisition
+    settings : dict
+        As in :class:`qsmbids.config.Config`: methods and level.
+    """
+    full, several = settings['level'] == 'full', len(acquisition.echo_times) > 1
+    outputs = [_mask('brain_mask', 'brain', 'Brain')]
+    if acquisition.has_phase:
+        outputs += [_mask('reliable_mask', 'reliable', 'ROI'), _mask('qsm_mask', 'qsm', 'ROI')]
+        outputs += [_chi(method, settings) for method in settings['inversion']]
+        if full:
+            outputs += _field_outputs(settings, several)
+    if several and (full or not acquisition.has_phase):
+        outputs += [_mask('reference_mask', 'reference', 'ROI'), *_relaxometry_outputs(acquisition, settings)]
+    outputs += [Output('quality', 'qc', 'qsm', extension='.json'),
+                Output('compliance', 'compliance', 'consensus', extension='.json')]
+    return outputs
+
+
+def init_ds_wf(acquisition, output_dir, outputs, name='ds_wf'):
+    """Return a workflow that writes the outputs of an acquisition.
+
+    Parameters
+    ----------
+    acquisition : qsmbids.bids.Acquisition
+    output_dir : str
+    outputs : list of Output
+
+    Inputs
+    ------
+    The ports of `outputs`.
+    """
+    workflow = DescribedWorkflow(name=name)
+    ports = dict.fromkeys(port for output in outputs for port in (output.port, output.extra) if port)
+    inputnode = fields(*ports, name='inputnode')
+    common = {'Sources': list(acquisition.sources), 'SkullStripped': True, 'SpatialReference': 'orig',
+              'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__}]}
+    for output in outputs:
+        sink = WriteDerivative(output_dir=str(output_dir), path=output.path(acquisition))
+        if output.metadata:
+            sink.inputs.metadata = output.metadata | common | {'Description': DESCRIPTIONS[output.desc]}
+        node = pe.Node(sink, name=f'ds_{output.port}_{output.desc}', mem_gb=0.5)
+        workflow.connect([(inputnode, node, [(output.port, 'in_file')])])
+        if output.extra:
+            workflow.connect([(inputnode, node, [(output.extra, 'extra')])])
+    return workflow
+
+
+def _mask(port, desc, kind):
+    return Output(port, 'mask', desc, metadata={'Type': kind})
+
+
+def _chi(method, settings):
+    chosen = {} if settings['inversion_lambda'] is None else {'strength': settings['inversion_lambda']}
+    estimation = {
+        'EstimationAlgorithm': INVERSION[method].title,
+        'EstimationParameters': INVERSION[method].parameters(chosen),
+        'ConsensusMethod': INVERSION[method].consensus}
+    return Output(f'chi_{method}', 'Chimap', method, extra=f'references_{method}', metadata={
+        'Units': 'ppm', **estimation, 'BackgroundRemoval': _algorithm(BACKGROUND, settings['background']),
+        'FieldMapping': _field_mapping(settings)})
+
+
+def _field_outputs(settings, several):
+    total = {'Units': 'Hz', 'EstimationAlgorithm': _field_mapping(settings)}
+    outputs = [
+        Output('total_field', 'fieldmap', 'total', 'fmap', metadata=total),
+        Output('local_field', 'fieldmap', 'local', 'fmap',
+               metadata=total | {'BackgroundRemoval': _algorithm(BACKGROUND, settings['background'])}),
+        Output('combined', 'magnitude', 'combined', 'fmap', metadata={'Units': 'arbitrary'})]
+    if several:
+        outputs.append(Output('residual', 'residual', 'fit', metadata={'Units': 'arbitrary'}))
+    return outputs
+
+
+def _relaxometry_outputs(acquisition, settings):
+    method = settings['relaxometry']
+    metadata = {'EstimationAlgorithm': RELAXOMETRY[method].title, 'EchoTimes': list(acquisition.echo_times)}
+    return [Output(port, suffix, method, metadata=metadata | {'Units': units}) for port, suffix, units in
+            (('r2star', 'R2starmap', '1/s'), ('t2star', 'T2starmap', 's'), ('s0', 'S0map', 'arbitrary'))]
+
+
+def _field_mapping(settings):
+    return {'PhaseOffset': _algorithm(OFFSETS, settings['phase_offset']),
+            'Unwrapping': _algorithm(UNWRAPPING, settings['unwrapping']),
+            'EchoFit': _algorithm(ECHO_FITS, settings['echo_fit']),
+            'ResidualThreshold': settings['residual_threshold'], 'PhaseSign': settings['phase_sign']}
+
+
+def _algorithm(table, name):
+    method = table[name]
+    return {'Name': method.title, **(method.parameters() if method.location else {})}

@@ -1,0 +1,71 @@
+"""The total field map and the mask of where it can be trusted."""
+
+from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
+from qsmbids.interfaces.field import TotalField
+from qsmbids.interfaces.masking import ReliableMask
+from qsmbids.reports.methods import cite
+from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
+
+
+def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, offset='mcpc3ds', unwrapping='romeo',
+                  fit='nonlinear', residual_threshold=0.3, threads=1, name='field_wf'):
+    """Return a workflow from wrapped phase to total field.
+
+    Parameters
+    ----------
+    echo_times : tuple of float
+        s.
+    voxel_size : tuple of float
+        mm.
+    center_frequency_hz : float
+    voxels : int
+        Voxels of one volume, for the memory.
+    offset, unwrapping, fit : str
+        Names in the tables of :mod:`qsmbids.core.methods`.
+    residual_threshold : float
+        Largest relative residual of the echo fit to trust.
+    threads : int
+
+    Inputs
+    ------
+    phase, magnitude
+        4D, echo last.
+    brain_mask
+
+    Outputs
+    -------
+    field
+        ppm.
+    residual, quality, unwrapped, reliable_mask
+    """
+    several = len(echo_times) > 1
+    offset = offset if several else 'none'
+    workflow = DescribedWorkflow(name=name)
+    workflow.__desc__ = _describe(several, offset, unwrapping, fit, residual_threshold)
+    inputnode = fields('phase', 'magnitude', 'brain_mask', name='inputnode')
+    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', name='outputnode')
+    total_field = numeric_node(
+        TotalField(echo_times=list(echo_times), voxel_size=voxel_size, center_frequency_hz=center_frequency_hz,
+                   offset=offset, unwrapping=unwrapping, fit=fit),
+        'total_field', buffers=12 + 4 * len(echo_times), voxels=voxels, threads=threads)
+    trust = numeric_node(ReliableMask(threshold=residual_threshold, voxel_size=voxel_size), 'trust', buffers=5,
+                         voxels=voxels)
+    outputs = [(name, name) for name in ('field', 'residual', 'quality', 'unwrapped')]
+    workflow.connect([
+        (inputnode, total_field, [('phase', 'phase'), ('magnitude', 'magnitude'), ('brain_mask', 'mask')]),
+        (inputnode, trust, [('brain_mask', 'mask')]),
+        (total_field, trust, [('residual', 'residual'), ('quality', 'quality')]),
+        (total_field, outputnode, outputs),
+        (trust, outputnode, [('mask', 'reliable_mask')])])
+    return workflow
+
+
+def _describe(several, offset, unwrapping, fit, threshold):
+    sentences = []
+    if offset != 'none':
+        sentences.append(f'The phase offset of the coils was removed ({cite(OFFSETS[offset])}).')
+    sentences.append(f'Phase was unwrapped ({cite(UNWRAPPING[unwrapping])}).')
+    if several:
+        sentences.append(f'The total field was found by {cite(ECHO_FITS[fit])}; voxels with a relative residual of '
+                         f'{threshold:g} or more were left out.')
+    return ' '.join(sentences)

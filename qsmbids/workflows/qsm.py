@@ -1,0 +1,78 @@
+"""From the total field to susceptibility."""
+
+from nipype.interfaces.utility import Merge
+from nipype.pipeline import engine as pe
+
+from qsmbids.core.methods import BACKGROUND, INVERSION
+from qsmbids.interfaces.qsm import Invert, ReferenceChi, RemoveBackground
+from qsmbids.reports.methods import cite
+from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
+
+_REGIONS = {'wholebrain': 'the whole brain', 'csf': 'ventricular cerebrospinal fluid'}
+
+
+def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('tv',), inversion_parameters=None,
+                reference='wholebrain', csf=False, threads=1, name='qsm_wf'):
+    """Return a workflow of background field removal, one or more inversions, and referencing.
+
+    Parameters
+    ----------
+    voxel_size, b0_dir : tuple of float
+        mm; direction of the main field in voxel axes.
+    voxels : int
+        Voxels of one volume, for the memory.
+    background : str
+    inversion : sequence of str
+        Names in the tables of :mod:`qsmbids.core.methods`.
+    inversion_parameters : dict, optional
+        Parameters of the inversion other than its defaults.
+    reference : {'wholebrain', 'csf', 'none'}
+    csf : bool
+        Whether a mask of ventricular fluid will be connected.
+    threads : int
+
+    Inputs
+    ------
+    field
+        ppm.
+    mask
+        Where it is trusted.
+    csf_mask
+
+    Outputs
+    -------
+    local_field, qsm_mask
+    chi, references, warnings
+        Lists, in the order of `inversion`.
+    """
+    workflow = DescribedWorkflow(name=name)
+    workflow.__desc__ = (
+        f'Background fields were removed by {cite(BACKGROUND[background])}. Susceptibility was computed by '
+        + ', and by '.join(cite(INVERSION[method]) for method in inversion)
+        + (f', relative to the mean of {_REGIONS[reference]}' if reference in _REGIONS else '') + '.')
+    inputnode = fields('field', 'mask', 'csf_mask', name='inputnode')
+    outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
+    remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
+                                     'remove_background', buffers=14, voxels=voxels, threads=threads)
+    workflow.connect([
+        (inputnode, remove_background, [('field', 'field'), ('mask', 'mask')]),
+        (remove_background, outputnode, [('field', 'local_field'), ('mask', 'qsm_mask')])])
+    gather = {out: pe.Node(Merge(len(inversion), no_flatten=True), name=f'gather_{out}', run_without_submitting=True)
+              for out in ('chi', 'metadata', 'warnings')}
+    for index, method in enumerate(inversion, 1):
+        invert = numeric_node(
+            Invert(method=method, voxel_size=voxel_size, b0_dir=b0_dir, parameters=inversion_parameters or {}),
+            f'invert_{method}', buffers=24, voxels=voxels, threads=threads)
+        refer = numeric_node(ReferenceChi(region=reference), f'reference_{method}', buffers=4, voxels=voxels)
+        workflow.connect([
+            (remove_background, invert, [('field', 'field'), ('mask', 'mask')]),
+            (remove_background, refer, [('mask', 'mask')]),
+            (invert, refer, [('chi', 'chi')])])
+        if csf:
+            workflow.connect([(inputnode, refer, [('csf_mask', 'csf')])])
+        for out, node in gather.items():
+            workflow.connect([(refer, node, [(out, f'in{index}')])])
+    workflow.connect([(gather['chi'], outputnode, [('out', 'chi')]),
+                      (gather['metadata'], outputnode, [('out', 'references')]),
+                      (gather['warnings'], outputnode, [('out', 'warnings')])])
+    return workflow

@@ -1,0 +1,48 @@
+"""R2*, T2*, S0 and the ventricular fluid."""
+
+from qsmbids.core.methods import RELAXOMETRY
+from qsmbids.interfaces.relaxometry import CsfMask, FitR2Star
+from qsmbids.reports.methods import cite
+from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
+
+
+def init_relaxometry_wf(*, echo_times, voxel_size, voxels, method='arlo', threads=1, name='relaxometry_wf'):
+    """Return a workflow that fits the decay of the magnitude and finds the ventricles by their slow decay.
+
+    Parameters
+    ----------
+    echo_times : tuple of float
+        s; two or more.
+    voxel_size : tuple of float
+        mm.
+    voxels : int
+        Voxels of one volume, for the memory.
+    method : str
+        Name in :data:`qsmbids.core.methods.RELAXOMETRY`.
+    threads : int
+
+    Inputs
+    ------
+    magnitude
+        4D, echo last.
+    brain_mask
+
+    Outputs
+    -------
+    r2star, t2star, s0, csf_mask, warnings
+    """
+    workflow = DescribedWorkflow(name=name)
+    workflow.__desc__ = f'R2* was fitted by {cite(RELAXOMETRY[method])}; cerebrospinal fluid is where it is low ' \
+                        '[@liu2018].'
+    inputnode = fields('magnitude', 'brain_mask', name='inputnode')
+    outputnode = fields('r2star', 't2star', 's0', 'csf_mask', 'warnings', name='outputnode')
+    fit = numeric_node(FitR2Star(echo_times=list(echo_times), method=method), 'fit',
+                       buffers=6 + 3 * len(echo_times), voxels=voxels, threads=threads)
+    find_csf = numeric_node(CsfMask(voxel_size=voxel_size), 'find_csf', buffers=6, voxels=voxels)
+    workflow.connect([
+        (inputnode, fit, [('magnitude', 'magnitude'), ('brain_mask', 'mask')]),
+        (inputnode, find_csf, [('brain_mask', 'mask')]),
+        (fit, find_csf, [('r2star', 'r2star')]),
+        (fit, outputnode, [(out, out) for out in ('r2star', 't2star', 's0')]),
+        (find_csf, outputnode, [('mask', 'csf_mask'), ('warnings', 'warnings')])])
+    return workflow

@@ -1,0 +1,286 @@
+"""From a head to the complex images of a multi-echo gradient-echo scan.
+
+The object is sampled on a grid that is finer than the scan's; its field, its echoes and their sum over each voxel are
+computed there. Leaving all but the central part of k-space away then brings what it does in a scanner: dephasing
+within voxels and Gibbs ringing. Phase grows with positive field: ``phase = offset + 2 pi f TE``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from qsmbids.core.dipole import b0_direction, forward_field
+from qsmbids.core.phase import center_frequency, ppm_to_radians
+from qsmbids.simulation.head import Head
+
+SLAB_VOXELS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What the scanner is told: grid, echo train, excitation, field strength and noise.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(nx, ny, nz)``.
+    affine : ndarray, shape (4, 4)
+        Voxel to scanner, mm; B0 points along the scanner's z.
+    echo_times : tuple of float
+        s.
+    repetition_time, flip_angle : float
+        s and degrees.
+    b0_tesla : float
+        Nominal field strength.
+    imaging_frequency_mhz : float, optional
+        The true centre frequency, where the magnet is not what its name says.
+    snr : float, optional
+        Mean magnitude of the brain in the first echo over the SD of the noise in the real part. No noise if None.
+    supersampling : int
+        Fine voxels per voxel along each axis.
+    shim_order : int, optional
+        Highest order of the shim, 0 to 2. No shim if None.
+    coil : bool
+        Whether the receive coil adds a phase and a sensitivity of its own.
+    """
+
+    shape: tuple
+    affine: np.ndarray
+    echo_times: tuple
+    repetition_time: float = .05
+    flip_angle: float = 15.
+    b0_tesla: float = 3.
+    imaging_frequency_mhz: float | None = None
+    snr: float | None = 80.
+    supersampling: int = 3
+    shim_order: int | None = 2
+    coil: bool = True
+
+    @property
+    def voxel_size(self):
+        """mm per voxel along each axis."""
+        return tuple(float(step) for step in np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(axis=0)))
+
+    @property
+    def b0_dir(self):
+        """Unit vector of the main field in voxel axes."""
+        return b0_direction(self.affine)
+
+    @property
+    def center_frequency_hz(self):
+        """Of the main field, Hz."""
+        return center_frequency(self.b0_tesla, self.imaging_frequency_mhz)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A simulated scan with its ground truth, all on the scan's grid.
+
+    Attributes
+    ----------
+    sequence : Sequence
+    signal : ndarray, complex64, shape (nx, ny, nz, ne)
+    field : ndarray, float32, shape (nx, ny, nz)
+        The total field after the shim, ppm; mean over each voxel.
+    local_field : ndarray, float32, shape (nx, ny, nz)
+        The field of the susceptibility inside the brain alone, ppm.
+    chi, r2star : ndarray, float32, shape (nx, ny, nz)
+        Means over each voxel, ppm and 1/s.
+    labels : ndarray, uint8, shape (nx, ny, nz)
+        The tissue that fills most of each voxel.
+    mask : ndarray, bool, shape (nx, ny, nz)
+        Voxels of which more than half is brain.
+    """
+
+    sequence: Sequence
+    signal: np.ndarray
+    field: np.ndarray
+    local_field: np.ndarray
+    chi: np.ndarray
+    r2star: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+
+
+def simulate(sample, sequence, seed=0, surround_mm=40.):
+    """Scan an object.
+
+    Parameters
+    ----------
+    sample : callable
+        ``sample(shape, affine) -> Head``: the object on any grid, as `digital_head` gives it.
+    sequence : Sequence
+    seed : int, default 0
+        Of coil and noise.
+    surround_mm : float, default 40
+        How far beyond the field of view the object still makes field.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    ValueError
+        If `sequence` has no echo, a negative echo time or a supersampling below 1.
+
+    Notes
+    -----
+    The field is the dearest part: 8 fine volumes of float32 at its peak, times 2 for its spectrum.
+    """
+    factor = sequence.supersampling
+    if factor < 1:
+        raise ValueError(f'sequence.supersampling is {factor}, must be at least 1')
+    if not sequence.echo_times or min(sequence.echo_times) < 0:
+        raise ValueError(f'sequence.echo_times is {sequence.echo_times}, must be one or more times >= 0 s')
+    fine_affine, fine_shape = fine_grid(sequence)
+    fine_voxel = np.array(sequence.voxel_size) / factor
+    margin = np.ceil(surround_mm / fine_voxel).astype(int)
+    wide_affine = fine_affine.copy()
+    wide_affine[:3, 3] -= fine_affine[:3, :3] @ margin
+    wide = sample(tuple(int(n) for n in fine_shape + 2 * margin), wide_affine)
+    view = tuple(slice(int(m), int(m + n)) for m, n in zip(margin, fine_shape))
+    # Air of the same susceptibility goes on for ever: only the difference to it makes field.
+    field = forward_field(wide.chi - np.float32(wide.chi_outside), fine_voxel, sequence.b0_dir)[view].copy()
+    head = wide[view]
+    del wide
+    brain = head.map('brain')
+    _shim(field, brain, fine_affine, sequence.shim_order)
+    local = forward_field(head.chi * brain, fine_voxel, sequence.b0_dir, margin=margin)
+    signal = acquire(head, field, sequence, seed)
+    return Scan(sequence, signal, _block_mean(field, factor), _block_mean(local, factor),
+                _block_mean(head.chi, factor), _block_mean(head.map('r2star'), factor), _majority(head, factor),
+                _block_mean(brain, factor) > .5)
+
+
+def fine_grid(sequence):
+    """Return the affine and the shape (ndarray) of the grid that splits each voxel of a sequence into equal parts."""
+    factor = sequence.supersampling
+    affine = np.array(sequence.affine, float)
+    affine[:3, 3] += affine[:3, :3] @ np.full(3, (1 / factor - 1) / 2)
+    affine[:3, :3] /= factor
+    return affine, np.array(sequence.shape) * factor
+
+
+def acquire(head, field, sequence, seed=0):
+    """Return the complex echoes of an object whose field is known.
+
+    Parameters
+    ----------
+    head : Head
+        On the fine grid of the sequence (see `fine_grid`).
+    field : ndarray, float32, same shape
+        ppm.
+    sequence : Sequence
+    seed : int, default 0
+        Of coil and noise.
+
+    Returns
+    -------
+    ndarray, complex64, shape (nx, ny, nz, ne)
+        Computed in double precision, so that images stored as integers are the same on every processor.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    coil = _coil(rng) if sequence.coil else None
+    shape, count = tuple(sequence.shape), len(sequence.echo_times)
+    partial = np.empty((field.shape[0], *shape[1:], count), np.complex128)
+    step = max(1, SLAB_VOXELS // (field.shape[1] * field.shape[2]))
+    for start in range(0, field.shape[0], step):
+        slab = slice(start, min(start + step, field.shape[0]))
+        magnetisation, rate = _excite(head[slab], field[slab], sequence)
+        if coil is not None:
+            magnetisation = magnetisation * _receive(coil, slab, field.shape, fine_grid(sequence)[0])
+        for echo, time in enumerate(sequence.echo_times):
+            echo_signal = magnetisation * np.exp(rate * time)
+            for axis in (1, 2):
+                echo_signal = _low_pass(echo_signal, axis, shape[axis])
+            partial[slab, ..., echo] = echo_signal
+    signal = _low_pass(partial, 0, shape[0])
+    if sequence.snr is not None:
+        brain = _block_mean(head.map('brain'), sequence.supersampling) > .5
+        sd = np.abs(signal[brain, 0]).mean() / sequence.snr
+        signal += sd * (rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape))
+    return signal.astype(np.complex64)
+
+
+def _excite(head, field, sequence):
+    """Return the magnetisation after the pulse (spoiled steady state) and the complex rate at which it goes on."""
+    recovery = np.exp(-sequence.repetition_time / head.map('t1').astype(float))
+    angle = np.deg2rad(sequence.flip_angle)
+    magnetisation = head.map('m0') * np.sin(angle) * (1 - recovery) / (1 - np.cos(angle) * recovery)
+    rate = np.empty(field.shape, complex)
+    rate.real = -head.map('r2star')
+    rate.imag = ppm_to_radians(field.astype(float), 1., sequence.center_frequency_hz)
+    return magnetisation, rate
+
+
+def _low_pass(signal, axis, size):
+    """Keep the `size` lowest frequencies along an axis: the signal of coarse voxels that the fine ones fill."""
+    fine = signal.shape[axis]
+    index = np.rint(scipy.fft.fftfreq(size, 1 / size)).astype(int)
+    kept = np.take(scipy.fft.fft(signal, axis=axis), index, axis=axis)
+    # Coarse voxel j has its centre at the fine position j factor + (factor - 1) / 2.
+    to_centre = np.exp(2j * np.pi * index * (fine / size - 1) / 2 / fine) * (size / fine)
+    kept *= to_centre.reshape([-1 if i == axis else 1 for i in range(signal.ndim)])
+    return scipy.fft.ifft(kept, axis=axis)
+
+
+def _polynomials(position, order):
+    """Return the harmonic polynomials of a position up to an order, as shim coils make them."""
+    x, y, z = position
+    terms = [np.ones_like(x)]
+    if order >= 1:
+        terms += [x, y, z]
+    if order >= 2:
+        terms += [x * y, y * z, z * x, x * x - y * y, 2 * z * z - x * x - y * y]
+    return np.stack(terms)
+
+
+def _shim(field, brain, affine, order):
+    """Take the best fitting low-order field in the brain out of a field, in place."""
+    if order is None:
+        return
+    index = np.flatnonzero(brain)[::7]
+    terms = _polynomials(_from_middle(np.unravel_index(index, field.shape), field.shape, affine), order)
+    # einsum, not BLAS: one order of summation on every machine.
+    weights = np.linalg.solve(np.einsum('in,jn->ij', terms, terms), np.einsum('in,n->i', terms, field.flat[index]))
+    for i in range(field.shape[0]):
+        grid = np.ogrid[i:i + 1, :field.shape[1], :field.shape[2]]
+        plane = _polynomials(_from_middle(grid, field.shape, affine), order)
+        field[i:i + 1] -= np.einsum('i,i...->...', weights, plane).astype(np.float32)
+
+
+def _coil(rng):
+    """Return the random coefficients of a coil's phase (rad) and of its log sensitivity."""
+    size = np.array([1, .8, .8, .8, .4, .4, .4, .4, .2])
+    return rng.uniform(-1, 1, (2, 9)) * size * ((1.,), (.25,))
+
+
+def _receive(coil, slab, shape, affine):
+    """Return the complex sensitivity of the coil on a slab: smooth polynomials of the position."""
+    terms = _polynomials(_from_middle(np.ogrid[slab, :shape[1], :shape[2]], shape, affine), 2)
+    phase, log_gain = np.einsum('ci,i...->c...', coil, terms)
+    return np.exp(log_gain + 1j * phase)
+
+
+def _from_middle(index, shape, affine):
+    """Return scanner coordinates relative to the middle of a grid, in units of 0.1 m; one array per coordinate."""
+    i, j, k = ((at - (n - 1) / 2) / 100 for at, n in zip(index, shape))
+    return [affine[axis, 0] * i + affine[axis, 1] * j + affine[axis, 2] * k for axis in range(3)]
+
+
+def _block_mean(volume, factor):
+    nx, ny, nz = (n // factor for n in volume.shape)
+    blocks = volume.reshape(nx, factor, ny, factor, nz, factor)
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
+
+
+def _majority(head, factor):
+    most = np.zeros([n // factor for n in head.labels.shape], np.float32)
+    winner = np.zeros(most.shape, np.uint8)
+    for label in np.unique(head.labels):
+        share = _block_mean(head.labels == label, factor)
+        winner[share > most] = label
+        np.maximum(most, share, out=most)
+    return winner

@@ -1,0 +1,470 @@
+"""Spatial phase unwrapping: ROMEO, which adds whole turns only, and the Laplacian, which is smooth but not exact.
+
+References
+----------
+.. [1] Dymerska B, Eckstein K, Bachrata B, et al. Phase unwrapping with a rapid opensource minimum spanning tree
+   algorithm (ROMEO). Magn Reson Med 2021;85:2294-2308.
+.. [2] Schofield MA, Zhu Y. Fast phase unwrapping algorithm for interferometric applications. Opt Lett
+   2003;28:1194-1196. Eq. 5.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from scipy.ndimage import binary_erosion, label
+from scipy.spatial import cKDTree
+
+from qsmbids.core.checks import check_mask, check_same_shape, check_voxel_size
+from qsmbids.core.fourier import fast_size, frequencies, irfftn, rfftn
+from qsmbids.core.phase import wrap
+
+_PI = np.float32(np.pi)
+_TWO_PI = np.float32(2 * np.pi)
+# How far the agreement of echoes, in [-1, 1], may fall below the best before it counts as worse: 0.2 rad.
+_TIE = 0.02
+
+
+def unwrap_romeo(phase, mask, echo_times=None, magnitude=None, template=None, *, voxel_size=(1., 1., 1.)):
+    """Unwrap phase along the most reliable paths: ``unwrapped - phase`` is a multiple of 2 pi in every voxel [1]_.
+
+    Every pair of neighbours in the mask has the weight that `romeo_quality` describes, and the region grows over the
+    best pair at hand, so that noise and steep gradients come last. Of several echoes only the template grows; each
+    other echo takes the whole turns that bring it closest to the line through the origin and the echoes done before,
+    in the order of their distance from the template. This needs phase without an offset at echo time zero
+    (`fieldmap.remove_phase_offset`).
+
+    Phase alone leaves whole turns free. In a mask that falls into parts each smaller part takes those that bring it
+    closest to the largest one where the gap between both is narrowest. All together take those for which the echoes
+    agree best with phase proportional to the echo time. Echoes cannot tell where there is but one, or where all echo
+    times are multiples of the first: a field off by 1 / TE then looks the same. In such a tie the median of the
+    template closest to zero decides, since scanners tune to the head.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (nx, ny, nz) or (nx, ny, nz, ne)
+        rad, wrapped or not.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Voxels to unwrap.
+    echo_times : sequence of float, optional
+        s, increasing; needed for more than one echo.
+    magnitude : ndarray, same shape as `phase`, optional
+        Arbitrary units. Without it all voxels count alike.
+    template : int, optional
+        Index of the echo that grows. By default the first, which wraps least.
+    voxel_size : sequence of float, default (1, 1, 1)
+        mm; measures the gaps between the parts of a mask.
+
+    Returns
+    -------
+    ndarray, float32, same shape as `phase`
+        rad; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, the mask is empty, values are not finite, or the echo times do not fit.
+
+    Notes
+    -----
+    Peak memory beyond input and output: 32 bytes per voxel of the mask's bounding box.
+    """
+    echoes = check_echoes(phase, mask, echo_times, magnitude)
+    template = _check_template(template, echoes)
+    inside, wrapped, weights = _weigh(echoes, template)
+    grown = np.zeros_like(wrapped)
+    parts = _grow(wrapped.reshape(-1), inside.reshape(-1), weights, _strides(inside), grown.reshape(-1))
+    box = bounding_box(echoes.mask)
+    grown, inside = (np.ascontiguousarray(v[1:-1, 1:-1, 1:-1]) for v in (grown, inside))
+    if parts > 1:
+        _join_parts(grown, inside, check_voxel_size(voxel_size))
+    signal, times = echoes.magnitude[box], echoes.times
+    grown += _TWO_PI * best_turns(grown, echoes.phase[box], signal, inside, np.delete(times / times[template], template),
+                                  np.delete(np.arange(times.size), template))
+    unwrapped = np.zeros_like(echoes.phase)
+    order = np.argsort(np.abs(np.arange(times.size) - template), kind='stable')
+    _follow(echoes.phase[box], signal, inside, grown, times.astype(np.float32), order, unwrapped[box])
+    return unwrapped.reshape(np.shape(phase))
+
+
+def romeo_quality(phase, mask, echo_times=None, magnitude=None, template=None):
+    """Return how far each voxel's phase can be trusted: the mean weight of its pairs with neighbours in the mask.
+
+    The weight of a pair is the product of ``0.1 + 0.9 w`` over [1]_
+
+    - phase coherence, ``1 - |step| / pi``, with step the wrapped difference of both phases;
+    - phase-gradient coherence between the template and the echo next to it,
+      ``max(0, 1 - |step - step' TE / TE'|)``, where there are several echoes;
+    - phase linearity, the product of ``max(0, 1 - |bend| / 2)`` over the pair's two continuations along its axis that
+      lie in the mask, with bend the wrapped second difference; 0.9 for a continuation that does not;
+    - magnitude coherence, ``(smaller / larger)^2``.
+
+    Parameters
+    ----------
+    phase, mask, echo_times, magnitude, template
+        As for `unwrap_romeo`.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        From 0 to 1 in steps of the 255 levels that unwrapping uses; zero outside the mask and for a voxel without
+        a neighbour.
+
+    Raises
+    ------
+    ValueError
+        As `unwrap_romeo`.
+    """
+    echoes = check_echoes(phase, mask, echo_times, magnitude)
+    inside, _, weights = _weigh(echoes, _check_template(template, echoes))
+    quality = np.zeros(inside.shape, np.float32)
+    _mean_weight(inside.reshape(-1), weights, _strides(inside), quality.reshape(-1))
+    volume = np.zeros(echoes.mask.shape, np.float32)
+    volume[bounding_box(echoes.mask)] = quality[1:-1, 1:-1, 1:-1]
+    return volume
+
+
+def unwrap_laplacian(phase, mask, voxel_size, *, echo_times=None, magnitude=None):
+    """Unwrap phase by inverting the Laplacian of its wrapped gradient [2]_.
+
+    Fast, smooth and robust, but not exact: the result differs from the true phase by a function that is harmonic
+    inside the mask, and where the true phase steps by more than half a turn per voxel. Background field removal takes
+    the former out again. The gradient is cut off at the border of the mask, so that noise outside has no influence;
+    the volume is padded with zeros, and what the periodic transform still wraps around is harmonic in the mask too.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (nx, ny, nz) or (nx, ny, nz, ne)
+        rad, wrapped or not; each echo is unwrapped for itself.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Voxels to unwrap.
+    voxel_size : sequence of float
+        mm.
+    echo_times, magnitude
+        Checked, for the signature that all unwrapping methods share; they have no influence.
+
+    Returns
+    -------
+    ndarray, float32, same shape as `phase`
+        rad, of mean zero in the mask; zero outside.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, the mask is empty or values are not finite.
+    """
+    echoes = check_echoes(phase, mask, echo_times, magnitude, need_times=False)
+    voxel_size = check_voxel_size(voxel_size)
+    box = bounding_box(echoes.mask)
+    inside, wrapped = echoes.mask[box], echoes.phase[box]
+    size = fast_size(inside.shape, 8)
+    laplacian = sum(-(2 / step * np.sin(np.pi * step * k)) ** 2
+                    for k, step in zip(frequencies(size, voxel_size), voxel_size))
+    laplacian[0, 0, 0] = np.inf
+    unwrapped = np.zeros_like(echoes.phase)
+    for echo in range(wrapped.shape[3]):
+        spectrum = rfftn(_wrapped_laplacian(wrapped[..., echo], inside, voxel_size), size)
+        spectrum /= laplacian
+        smooth = irfftn(spectrum, size, inside.shape)
+        unwrapped[box + (echo,)] = np.where(inside, smooth - smooth[inside].mean(dtype=np.float64), 0)
+    return unwrapped.reshape(np.shape(phase))
+
+
+UNWRAPPING_METHODS = {'romeo': unwrap_romeo, 'laplacian': unwrap_laplacian}
+"""name -> ``method(phase, mask, *, echo_times, magnitude, voxel_size)``."""
+
+
+class Echoes(NamedTuple):
+    """Input in the form that the numerics use: the echo last, magnitude of ones where none was given."""
+    phase: np.ndarray
+    mask: np.ndarray
+    times: np.ndarray
+    magnitude: np.ndarray
+
+
+def check_echoes(phase, mask, echo_times=None, magnitude=None, *, need_times=True):
+    """Return the arguments as `Echoes`, or raise ValueError naming the one that does not fit."""
+    mask = check_mask(mask)
+    phase = np.ascontiguousarray(phase, dtype=np.float32)
+    if phase.ndim not in (3, 4) or phase.shape[:3] != mask.shape:
+        raise ValueError(f'phase has shape {phase.shape}, must be that of mask, {mask.shape}, with or without an axis '
+                         'of echoes behind')
+    if magnitude is not None:
+        magnitude = np.ascontiguousarray(magnitude, dtype=np.float32)
+        check_same_shape(phase=phase, magnitude=magnitude)
+    for name, volume in (('phase', phase), ('magnitude', magnitude)):
+        # A sum is finite only if every term is, and needs no array of its own.
+        if volume is not None and not np.isfinite(volume.sum(dtype=np.float64)):
+            raise ValueError(f'{name} holds values that are not finite; repair them first (phase.repair_nonfinite)')
+    phase = phase.reshape(mask.shape + (-1,))
+    magnitude = np.ones_like(phase) if magnitude is None else magnitude.reshape(phase.shape)
+    if phase.shape[3] == 1 and echo_times is None or not need_times:
+        return Echoes(phase, mask, np.arange(1., phase.shape[3] + 1), magnitude)
+    return Echoes(phase, mask, check_echo_times(echo_times, phase.shape[3]), magnitude)
+
+
+def check_echo_times(echo_times, count):
+    """Return `count` echo times in s as an array; ValueError unless they are positive, under 1 s and increasing."""
+    times = np.atleast_1d(np.asarray([] if echo_times is None else echo_times, dtype=float))
+    if times.shape != (count,):
+        raise ValueError(f'echo_times is {times.tolist()}, must be {count} numbers, one for each echo of phase')
+    if not np.all((times > 0) & (times < 1)):
+        raise ValueError(f'echo_times is {times.tolist()}, must be in seconds: positive and less than 1')
+    if np.any(np.diff(times) <= 0):
+        raise ValueError(f'echo_times is {times.tolist()}, must increase from echo to echo')
+    return times
+
+
+def bounding_box(mask):
+    """Return the slices of the smallest box around a mask that is not empty."""
+    spans = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+
+
+def best_turns(reference, phase, magnitude, mask, ratios, echoes, base=-1):
+    """Return how many turns to add to `reference` so that ``ratio * reference`` agrees best with other echoes.
+
+    Parameters
+    ----------
+    reference : ndarray, float32, shape (nx, ny, nz)
+        Unwrapped phase, rad, right up to a number of turns that is the same everywhere.
+    phase, magnitude : ndarray, float32, shape (nx, ny, nz, ne)
+    mask : ndarray of bool, shape (nx, ny, nz)
+    ratios : sequence of float
+        What the phase of each of `echoes` is to `reference`.
+    echoes : sequence of int
+        The echoes to agree with; may be none.
+    base : int, default -1
+        Echo whose phase is to be subtracted from that of `echoes`; none if negative.
+
+    Returns
+    -------
+    int
+        Of all numbers that agree equally well, within 0.2 rad, the one that brings the median closest to zero.
+    """
+    median = float(np.median(reference[mask])) / (2 * np.pi)
+    turns = np.arange(-3, 4) - round(median)
+    score = np.zeros(turns.size)
+    for ratio, echo in zip(ratios, echoes):
+        mean = _mean_agreement(reference, phase, magnitude, mask, np.float32(ratio), echo, base)
+        score += (mean * np.exp(-2j * np.pi * ratio * turns)).real / len(echoes)
+    candidates = turns[score >= score.max() - _TIE]
+    return int(candidates[np.argmin(np.abs(candidates + median))])
+
+
+def _check_template(template, echoes):
+    template = 0 if template is None else template
+    if not 0 <= template < echoes.times.size:
+        raise ValueError(f'template is {template}, must be the index of one of {echoes.times.size} echoes')
+    return template
+
+
+def _strides(volume):
+    """Steps of the flat index along the axes."""
+    return np.array([volume.shape[1] * volume.shape[2], volume.shape[2], 1])
+
+
+def _weigh(echoes, template):
+    """Return the mask and the wrapped template in a box with a rim of one voxel, and the levels of all edges.
+
+    The rim spares every loop over neighbours the question whether it is still inside the array.
+    """
+    box = bounding_box(echoes.mask)
+
+    def rimmed(volume):
+        return np.pad(volume[box], 1)
+
+    inside, wrapped = rimmed(echoes.mask), wrap(rimmed(echoes.phase[..., template]))
+    magnitude = rimmed(echoes.magnitude[..., template])
+    second, ratio = wrapped, 0.
+    if echoes.times.size > 1:
+        other = template + 1 if template + 1 < echoes.times.size else template - 1
+        second, ratio = wrap(rimmed(echoes.phase[..., other])), echoes.times[template] / echoes.times[other]
+    weights = np.zeros((wrapped.size, 3), np.uint8)
+    _weigh_edges(wrapped.reshape(-1), second.reshape(-1), np.float32(ratio), magnitude.reshape(-1),
+                 inside.reshape(-1), _strides(inside), weights)
+    return inside, wrapped, weights
+
+
+@njit(cache=True, inline='always')
+def _wrap_step(step):
+    """Wrap a difference of two wrapped phases."""
+    if step > _PI:
+        return step - _TWO_PI
+    if step < -_PI:
+        return step + _TWO_PI
+    return step
+
+
+@njit(cache=True, parallel=True)
+def _weigh_edges(phase, second, ratio, magnitude, inside, strides, weights):
+    """Level of the edge from voxel i to its next neighbour along axis d: 1 to 255, or 0 where one is outside."""
+    low, half, one, zero = np.float32(0.1), np.float32(0.5), np.float32(1), np.float32(0)
+    high = one - low
+    missing = np.float32(0.9)
+    plane = strides[0]
+    for x in prange(1, phase.size // plane - 1):
+        for i in range(x * plane, (x + 1) * plane):
+            if not inside[i]:
+                continue
+            for d in range(3):
+                stride = strides[d]
+                j = i + stride
+                if not inside[j]:
+                    continue
+                step = _wrap_step(phase[j] - phase[i])
+                weight = low + high * (one - abs(step) / _PI)
+                if ratio > 0:
+                    apart = abs(step - ratio * _wrap_step(second[j] - second[i]))
+                    weight *= low + high * max(zero, one - apart)
+                linearity = one
+                for near, far, onward in ((i, i - stride, step), (j, j + stride, -step)):
+                    if inside[far]:
+                        bend = _wrap_step(onward + _wrap_step(phase[far] - phase[near]))
+                        linearity *= max(zero, one - half * abs(bend))
+                    else:
+                        linearity *= missing
+                weight *= low + high * linearity
+                small, large = min(magnitude[i], magnitude[j]), max(magnitude[i], magnitude[j])
+                likeness = small / large if large > 0 else one
+                weight *= low + high * likeness * likeness
+                weights[i, d] = 1 + int(np.float32(254) * weight + half)
+
+
+@njit(cache=True)
+def _grow(wrapped, inside, weights, strides, grown):
+    """Unwrap every connected part of the mask and return their number.
+
+    The edges that lead out of the region lie in one linked list per level, last in, first out: neighbours in time are
+    neighbours in memory. Which voxel starts a part is of no account: best-first growth follows the maximum spanning
+    tree from everywhere.
+    """
+    heads = np.full(256, -1, np.int32)
+    following = np.empty(weights.size, np.int32)
+    waiting = inside.copy()
+    parts = 0
+    for seed in range(wrapped.size):
+        if not waiting[seed]:
+            continue
+        parts += 1
+        grown[seed] = wrapped[seed]
+        waiting[seed] = False
+        level = _push(seed, weights, strides, waiting, heads, following, 0)
+        while level > 0:
+            edge = heads[level]
+            if edge < 0:
+                level -= 1
+                continue
+            heads[level] = following[edge]
+            start = edge // 3
+            end = start + strides[edge - 3 * start]
+            if waiting[start]:
+                start, end = end, start
+            elif not waiting[end]:
+                continue
+            grown[end] = wrapped[end] + _TWO_PI * np.rint((grown[start] - wrapped[end]) / _TWO_PI)
+            waiting[end] = False
+            level = _push(end, weights, strides, waiting, heads, following, level)
+    return parts
+
+
+@njit(cache=True)
+def _push(voxel, weights, strides, waiting, heads, following, level):
+    """Queue the edges from `voxel` to its waiting neighbours; return the highest level in the queue."""
+    for d in range(3):
+        for start, neighbour in ((voxel, voxel + strides[d]), (voxel - strides[d], voxel - strides[d])):
+            if waiting[neighbour]:
+                rank = weights[start, d]
+                edge = 3 * start + d
+                following[edge] = heads[rank]
+                heads[rank] = edge
+                level = max(level, rank)
+    return level
+
+
+@njit(cache=True)
+def _mean_weight(inside, weights, strides, quality):
+    for i in range(inside.size):
+        if not inside[i]:
+            continue
+        total, count = 0, 0
+        for d in range(3):
+            for level in (weights[i, d], weights[i - strides[d], d]):
+                total += level
+                count += level > 0
+        if count:
+            quality[i] = np.float32(total) / np.float32(255 * count)
+
+
+@njit(cache=True, parallel=True)
+def _mean_agreement(reference, phase, magnitude, mask, ratio, echo, base):
+    """Mean of exp(i (phase - ratio reference)), weighted by the squared magnitude."""
+    nx, ny, nz = mask.shape
+    sums = np.zeros((nx, 3))
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if mask[x, y, z]:
+                    angle = phase[x, y, z, echo] - ratio * reference[x, y, z]
+                    if base >= 0:
+                        angle -= phase[x, y, z, base]
+                    weight = magnitude[x, y, z, echo] ** 2
+                    sums[x, 0] += weight * np.cos(angle)
+                    sums[x, 1] += weight * np.sin(angle)
+                    sums[x, 2] += weight
+    real, imaginary, total = sums[:, 0].sum(), sums[:, 1].sum(), sums[:, 2].sum()
+    return complex(real, imaginary) / total if total > 0 else complex(0., 0.)
+
+
+@njit(cache=True, parallel=True)
+def _follow(phase, magnitude, mask, template, times, order, unwrapped):
+    """Write the template, then each echo on the branch closest to the weighted line through those before."""
+    nx, ny, nz = mask.shape
+    tiny = np.float32(1e-20)
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                rise, run = np.float32(0), np.float32(0)
+                for e in order:
+                    value = template[x, y, z]
+                    if e != order[0]:
+                        expected = rise / run * times[e]
+                        value = phase[x, y, z, e]
+                        value += _TWO_PI * np.rint((expected - value) / _TWO_PI)
+                    weight = magnitude[x, y, z, e] ** 2 * times[e] + tiny
+                    rise += weight * value
+                    run += weight * times[e]
+                    unwrapped[x, y, z, e] = value
+
+
+def _join_parts(grown, inside, voxel_size):
+    """Shift all parts of a mask but the largest by whole turns, in place, to meet it across the narrowest gap."""
+    parts, count = label(inside)
+    largest = np.argmax(np.bincount(parts.reshape(-1))[1:]) + 1
+    places = np.argwhere(inside & ~binary_erosion(inside))
+    owners, values = parts[tuple(places.T)], grown[tuple(places.T)]
+    main = owners == largest
+    tree = cKDTree(places[main] * np.array(voxel_size))
+    places, order = places[~main], np.argsort(owners[~main], kind='stable')
+    distance, nearest = tree.query(places[order] * np.array(voxel_size))
+    steps = (values[main][nearest] - values[~main][order]) / _TWO_PI
+    owners = owners[~main][order]
+    turns = np.zeros(count + 1, np.float32)
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    for first, end in zip(starts, [*starts[1:], owners.size]):
+        near = distance[first:end] <= 1.5 * distance[first:end].min()
+        turns[owners[first]] = np.rint(np.median(steps[first:end][near]))
+    grown += _TWO_PI * turns[parts]
+
+
+def _wrapped_laplacian(phase, inside, voxel_size):
+    """Divergence of the wrapped gradient between voxels of the mask, in rad/mm^2."""
+    divergence = np.zeros(phase.shape, np.float32)
+    for axis, length in enumerate(voxel_size):
+        along, within, total = (np.moveaxis(v, axis, 0) for v in (phase, inside, divergence))
+        flux = wrap(along[1:] - along[:-1]) * (within[1:] & within[:-1]) / np.float32(length ** 2)
+        total[:-1] += flux
+        total[1:] -= flux
+    return divergence

@@ -1,14 +1,14 @@
 """Derivatives: an image or table under its BIDS name, with a sidecar."""
 
-import json
 import shutil
 from pathlib import Path
 
 import nibabel
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
+from qsmbids.files import write_atomically, write_json
 from qsmbids.interfaces.base import given
-from qsmbids.interfaces.images import ImageError, load_image, write_atomically, write_text
+from qsmbids.interfaces.images import load_image
 
 
 class WriteDerivativeInputSpec(BaseInterfaceInputSpec):
@@ -45,18 +45,3 @@ class WriteDerivative(SimpleInterface):
             write_json(target.with_name(target.name.split('.')[0] + '.json'), sidecar)
         self._results['out_file'] = str(target)
         return runtime
-
-
-def write_json(path, content):
-    """Write a JSON file, unless it holds just that already."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-    if not (Path(path).is_file() and Path(path).read_text(encoding='utf-8') == text):
-        write_text(path, text)
-
-
-def read_json(path):
-    """Read a JSON file; ImageError naming it if that fails."""
-    try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise ImageError(f'{path}: cannot be read as JSON ({error})') from None

@@ -3,8 +3,9 @@
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from qsmbids.core.echoes import SIGNS, combine_magnitude, prepare_echoes
+from qsmbids.files import FileError
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, files, given
-from qsmbids.interfaces.images import ImageError, load_echoes, save_array
+from qsmbids.interfaces.images import load_echoes, save_array
 
 
 class PrepareEchoesInputSpec(NumericInputSpec):
@@ -38,7 +39,7 @@ class PrepareEchoes(NumericInterface):
                                     phase_units=given(self.inputs.phase_units),
                                     manufacturer=given(self.inputs.manufacturer), phase_sign=self.inputs.phase_sign)
         except ValueError as error:
-            raise ImageError(f'{first}: {error}. Check this file and its siblings.') from None
+            raise FileError(f'{first}: {error}. Check this file and its siblings.') from None
         self._results['magnitude'] = save_array(folder / 'magnitude.nii', echoes.magnitude, first)
         self._results['combined'] = save_array(folder / 'combined.nii', combine_magnitude(echoes.magnitude), first)
         if echoes.phase is not None:

@@ -1,15 +1,9 @@
 """NIfTI in and out, for interfaces and command-line tools."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import nibabel
 import numpy as np
 
-
-class ImageError(Exception):
-    """An image cannot be read or written; the message names the file and the remedy."""
+from qsmbids.files import FileError, write_atomically
 
 
 def load_image(path):
@@ -17,15 +11,15 @@ def load_image(path):
 
     Raises
     ------
-    ImageError
+    FileError
         If it is missing or no NIfTI file.
     """
     try:
         return nibabel.load(path)
     except FileNotFoundError:
-        raise ImageError(f'{path}: there is no such file') from None
+        raise FileError(f'{path}: there is no such file') from None
     except Exception as error:  # nibabel and zlib raise a dozen types on a damaged file
-        raise ImageError(f'{path}: cannot be read as NIfTI ({error}). Copy or convert it again.') from None
+        raise FileError(f'{path}: cannot be read as NIfTI ({error}). Copy or convert it again.') from None
 
 
 def load_array(path, dtype=np.float32):
@@ -33,16 +27,16 @@ def load_array(path, dtype=np.float32):
 
     Raises
     ------
-    ImageError
+    FileError
         If the file is missing, damaged or truncated.
     """
     image = load_image(path)
     try:
         voxels = np.asanyarray(image.dataobj)
     except Exception as error:  # see load_image
-        raise ImageError(f'{path}: is truncated or damaged ({error}). Copy or convert it again.') from None
+        raise FileError(f'{path}: is truncated or damaged ({error}). Copy or convert it again.') from None
     if np.iscomplexobj(voxels):
-        raise ImageError(f'{path}: holds complex numbers; write real and imaginary part to files of their own')
+        raise FileError(f'{path}: holds complex numbers; write real and imaginary part to files of their own')
     return np.ascontiguousarray(voxels, dtype=dtype)
 
 
@@ -57,7 +51,7 @@ def load_echoes(paths):
         if volume.ndim == 4 and volume.shape[3] == 1:
             volume = volume[..., 0]
         if volume.ndim != 3 or (echoes is not None and volume.shape != echoes.shape[:3]):
-            raise ImageError(f'{path}: has the shape {volume.shape}, but '
+            raise FileError(f'{path}: has the shape {volume.shape}, but '
                              f'{paths[0]} has {load_image(paths[0]).shape[:3]}. All echoes must share one grid.')
         if echoes is None:
             echoes = np.empty((*volume.shape, len(paths)), np.float32)
@@ -70,15 +64,15 @@ def load_mask(path):
 
     Raises
     ------
-    ImageError
+    FileError
         If it is empty or not 3D.
     """
     mask = load_array(path)
     if mask.ndim != 3:
-        raise ImageError(f'{path}: a mask must be 3D, this one has the shape {mask.shape}')
+        raise FileError(f'{path}: a mask must be 3D, this one has the shape {mask.shape}')
     mask = mask > 0.5
     if not mask.any():
-        raise ImageError(f'{path}: the mask is empty, there is nothing to compute in. Give another one.')
+        raise FileError(f'{path}: the mask is empty, there is nothing to compute in. Give another one.')
     return mask
 
 
@@ -89,7 +83,7 @@ def save_array(path, array, like):
 
     Raises
     ------
-    ImageError
+    FileError
         If it cannot be written.
     """
     reference = like if isinstance(like, nibabel.spatialimages.SpatialImage) else load_image(like)
@@ -103,40 +97,3 @@ def save_array(path, array, like):
     image.header.set_xyzt_units('mm', 'sec')
     write_atomically(path, lambda temporary: nibabel.save(image, temporary))
     return str(path)
-
-
-def write_atomically(path, write):
-    """Call ``write(temporary path)`` and give the result its final name, or leave nothing behind.
-
-    Raises
-    ------
-    ImageError
-        If the folder is read-only, the disk is full, or the like.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        suffix = ''.join(path.suffixes[-2:]) if path.name.endswith('.gz') else path.suffix
-        handle, temporary = tempfile.mkstemp(prefix='.', suffix=suffix, dir=path.parent)
-        os.close(handle)
-        write(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ImageError(f'{path}: cannot be written ({error.strerror or error}). Make room or choose another folder; '
-                         'a second run goes on from what is done.') from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def write_text(path, text):
-    """Write a text file that appears under its name only when it is complete."""
-    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding='utf-8'))
-
-
-def _umask():
-    current = os.umask(0)
-    os.umask(current)
-    return current

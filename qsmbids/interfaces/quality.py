@@ -1,10 +1,9 @@
 """Quality metrics, warnings and the compliance with the consensus, as files."""
 
-import json
-
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
 from qsmbids.core.quality import quality_metrics
+from qsmbids.files import write_json
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask
 from qsmbids.reports.compliance import compliance
@@ -57,11 +56,6 @@ class AssessQuality(NumericInterface):
             warnings += [w for w in found if w not in warnings]
         content = {'metrics': metrics, 'references': references, 'notes': given(chosen.notes, []),
                    'warnings': warnings}
-        self._results['quality'] = _dump(folder / 'qc.json', content)
-        self._results['compliance'] = _dump(folder / 'compliance.json',
-                                            compliance(given(chosen.facts, {}), metrics, references, warnings))
-
-
-def _dump(path, content):
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
-    return str(path)
+        self._results['quality'] = write_json(folder / 'qc.json', content)
+        self._results['compliance'] = write_json(
+            folder / 'compliance.json', compliance(given(chosen.facts, {}), metrics, references, warnings))

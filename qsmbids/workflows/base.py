@@ -1,5 +1,7 @@
 """The workflow of a run. Of all workflow modules only this one reads the configuration."""
 
+from copy import deepcopy
+
 from qsmbids import __version__
 from qsmbids.bids import find_brain_mask
 from qsmbids.interfaces.echoes import PrepareEchoes
@@ -32,13 +34,16 @@ def init_qsmbids_wf(config, acquisitions, threads):
         Threads for one node.
     """
     workflow = DescribedWorkflow(name=WORKFLOW_NAME, base_dir=str(config.work_dir))
+    workflow.__desc__ = (f'Results were obtained with qsmbids {__version__}, built on Nipype [@gorgolewski2011], from '
+                         'data in the Brain Imaging Data Structure [@gorgolewski2016], after the consensus '
+                         'recommendation for quantitative susceptibility mapping [@bilgic2024].')
     settings = {name: getattr(config, name) for name in METHOD_SETTINGS}
     for acquisition in acquisitions:
         single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
                                      brain_mask=find_brain_mask(config.derivatives, acquisition))
         single.config['execution']['crashdump_dir'] = str(crash_folder(config.output_dir, acquisition))
         for node in single._get_all_nodes():
-            node.config = single.config
+            node.config = deepcopy(single.config)
         workflow.add_nodes([single])
     return workflow
 

@@ -8,13 +8,11 @@ class DescribedWorkflow(pe.Workflow):
 
     __desc__ = ''
 
-    def visit_desc(self):
-        """Return the descriptions of this workflow and of those in it, in the order in which they were added."""
-        texts = [self.__desc__]
-        for node in self._graph.nodes():
-            if isinstance(node, DescribedWorkflow):
-                texts.append(node.visit_desc())
-        return ' '.join(text.strip() for text in texts if text.strip())
+    def methods_text(self):
+        """Return the descriptions of this workflow and of those in it, each sentence once, in the order of addition."""
+        texts = [self.__desc__.strip()]
+        texts += [node.methods_text() for node in self._graph.nodes() if isinstance(node, DescribedWorkflow)]
+        return ' '.join(dict.fromkeys(text for text in texts if text))
 
 
 def fields(*names, name):

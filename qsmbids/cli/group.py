@@ -1,0 +1,73 @@
+"""The group level: tables over all participants, from the output directory alone."""
+
+import sys
+from pathlib import Path
+
+from qsmbids.files import FileError, read_json, write_json, write_tsv
+from qsmbids.reports.status import latest_states
+
+_IDENTITY = {
+    'participant': 'Participant label', 'session': 'Session label', 'run': 'Run index',
+    'acquisition': 'File name stem of the acquisition',
+    'state': 'complete, failed, unusable or running, of the newest run', 'reason': 'Why it is not complete'}
+
+
+def run(config):
+    """Write ``group_qc.tsv`` and its dictionary and return the exit code."""
+    output_dir = Path(config.output_dir)
+    rows = latest_states(output_dir)
+    if not rows:
+        print(f'qsmbids: {output_dir}: no logs/status-*.tsv there; run the participant level first', file=sys.stderr)
+        return 65
+    try:
+        write_group_quality(output_dir, rows)
+    except FileError as error:
+        print(f'qsmbids: {error}', file=sys.stderr)
+        return 1
+    print(f'qsmbids: {len(rows)} acquisitions in {output_dir / "group_qc.tsv"}')
+    return 0
+
+
+def write_group_quality(output_dir, rows):
+    """Write the quality table: one row per acquisition, metrics ``n/a`` where it failed."""
+    metrics = []
+    for row in rows:
+        found = _quality_file(output_dir, row)
+        content = read_json(found) if found and row['state'] == 'complete' else {}
+        metrics.append(content.get('metrics', {}) | {'warnings': len(content['warnings']) if content else None})
+    names = list(dict.fromkeys(name for values in metrics for name in values))
+    write_tsv(output_dir / 'group_qc.tsv', [row | values for row, values in zip(rows, metrics)],
+              [*_IDENTITY, *names])
+    write_json(output_dir / 'group_qc.json',
+               {name: {'Description': text} for name, text in (_IDENTITY | describe_metrics(names)).items()})
+
+
+def describe_metrics(names):
+    """Return a description of each metric."""
+    fixed = {
+        'brain_volume_ml': 'Volume of the brain mask in mL', 'qsm_volume_ml': 'Volume of the QSM mask in mL',
+        'snr_first_echo': 'Median magnitude of the first echo in the brain over the noise outside of the head',
+        'reliable_fraction': 'Part of the brain mask in which the echo fit is trusted',
+        'qsm_fraction': 'Part of the brain mask in which the susceptibility is known',
+        'residual_median': 'Median relative residual of the echo fit in the brain mask',
+        'residual_p95': '95th percentile of the relative residual of the echo fit in the brain mask',
+        'total_field_sd_ppm': 'Standard deviation of the total field in the brain mask, in ppm',
+        'local_field_sd_ppm': 'Standard deviation of the local field in the QSM mask, in ppm',
+        'r2star_median': 'Median R2* in the brain mask, in 1/s', 'warnings': 'Number of warnings'}
+    parts = {'sd_ppm': 'Standard deviation', 'p1_ppm': '1st percentile', 'p99_ppm': '99th percentile'}
+    described = {}
+    for name in names:
+        method, _, part = name.removeprefix('chi_').partition('_')
+        described[name] = fixed.get(name) or (f'{parts[part]} of the susceptibility by {method} in the QSM mask, '
+                                              'in ppm')
+    return described
+
+
+def _quality_file(output_dir, row):
+    if row['acquisition'] == 'n/a':
+        return None
+    folder = Path(output_dir) / row['participant']
+    if row['session'] != 'n/a':
+        folder /= f'ses-{row["session"]}'
+    path = folder / 'anat' / f'{row["acquisition"]}_desc-qsm_qc.json'
+    return path if path.is_file() else None

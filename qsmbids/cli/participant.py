@@ -1,0 +1,255 @@
+"""The participant level: find acquisitions, run their workflows in batches, report."""
+
+import logging
+import os
+import shutil
+import sys
+import time
+import uuid
+from pathlib import Path
+
+EXIT_COMPLETE, EXIT_FAILED, EXIT_USAGE, EXIT_NO_INPUT, EXIT_INTERNAL = 0, 1, 2, 65, 70
+LOGGER = logging.getLogger('qsmbids')
+
+
+def run(config):
+    """Run the participant level and return the exit code."""
+    _set_up_logging(config.verbose)
+    try:
+        prepare_environment(config.work_dir, clean=config.clean_workdir)
+        _check_writable(config.output_dir)
+    except OSError as error:
+        print(f'qsmbids: {error}', file=sys.stderr)
+        return EXIT_USAGE
+    from qsmbids.bids import BIDSInputError
+    from qsmbids.files import FileError
+    try:
+        return _Run(config).execute()
+    except BIDSInputError as error:
+        print(f'qsmbids: {error}', file=sys.stderr)
+        return EXIT_USAGE
+    except FileError as error:
+        print(f'qsmbids: {error}', file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print('qsmbids: interrupted; the same command goes on from here', file=sys.stderr)
+        return EXIT_FAILED
+    except Exception:
+        LOGGER.exception('an error inside qsmbids; please report it with this text')
+        return EXIT_INTERNAL
+
+
+def prepare_environment(work_dir, clean=False):
+    """Make the work directory, and point every cache into it that has no place of its own.
+
+    Must come before nipype, matplotlib or numba are imported.
+    """
+    if clean and work_dir.exists():
+        for entry in work_dir.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f'{work_dir}: the work directory cannot be made ({error.strerror}); set another with -w') from None
+    home = os.environ.get('HOME', '')
+    if not (home and os.access(home, os.R_OK | os.W_OK)):
+        os.environ['HOME'] = str(_folder(work_dir / '.home'))
+    os.environ.setdefault('MPLCONFIGDIR', str(_folder(work_dir / '.matplotlib')))
+    package = Path(__file__).resolve().parents[1]
+    if not os.access(package / 'core', os.W_OK):
+        os.environ.setdefault('NUMBA_CACHE_DIR', str(_folder(work_dir / '.numba')))
+    os.environ['NIPYPE_NO_ET'] = os.environ['NO_ET'] = '1'
+
+
+class _Run:
+    """One participant-level run: its settings, its status table, and what it learns on the way."""
+
+    def __init__(self, config):
+        self.config = config
+        self.id = f'{time.strftime("%Y%m%d-%H%M%S")}-{uuid.uuid4()}'
+        self.nprocs = config.nprocs or len(os.sched_getaffinity(0))
+        self.threads = min(config.omp_nthreads or 8, self.nprocs)
+        self.rows = []
+        self.methods = None
+
+    def execute(self):
+        from qsmbids.bids import find_subjects, read_filter
+        from qsmbids.reports.dataset import write_dataset_files
+        from qsmbids.workflows.derivatives import DESCRIPTIONS
+        from qsmbids.workflows.run import configure_nipype, make_plugin
+        config = self.config
+        subjects = find_subjects(config.bids_dir, config.participant_label)
+        self.bids_filter = read_filter(config.bids_filter_file) if config.bids_filter_file else None
+        configure_nipype(stop_on_first_crash=config.stop_on_first_crash, resource_monitor=config.resource_monitor,
+                         crash_folder=config.output_dir / 'logs')
+        try:
+            self.plugin, self.plugin_args = make_plugin(
+                nprocs=self.nprocs, memory_gb=config.mem or _memory_gb() * 0.9, one_at_a_time=config.low_mem,
+                plugin_file=config.use_plugin)
+        except ValueError as error:
+            print(f'qsmbids: {error}', file=sys.stderr)
+            return EXIT_USAGE
+        write_dataset_files(config.output_dir, config.bids_dir, DESCRIPTIONS)
+        self._log_path('config', 'toml').write_text(config.to_toml(), encoding='utf-8')
+        # A batch bounds what is indexed, planned and lost at once, whatever the size of the cohort.
+        size = max(8, 2 * self.nprocs)
+        for start in range(0, len(subjects), size):
+            if not self._run_batch(subjects[start:start + size]):
+                break
+        return self._finish()
+
+    def _run_batch(self, subjects):
+        """Process some participants; return whether to go on."""
+        from qsmbids.bids import find_acquisitions, load_layout
+        config = self.config
+        layout = load_layout(config.bids_dir, subjects, validate=not config.skip_bids_validation,
+                             database_dir=config.bids_database_dir)
+        found = find_acquisitions(layout, subjects, sessions=config.session_label, bids_filter=self.bids_filter)
+        for subject in sorted(set(subjects) - {a.subject for a in found}):
+            self._add_row(subject, state='unusable', reason='no MEGRE or T2starw images were found that fit the '
+                          'sessions and filters asked for')
+        for acquisition in found:
+            self._add_row(acquisition.subject, acquisition, state='unusable' if acquisition.problems else 'running',
+                          reason=' '.join(acquisition.problems))
+            for text in (*acquisition.problems, *acquisition.warnings):
+                LOGGER.warning('%s: %s', acquisition.name, text)
+        usable = [a for a in found if not a.problems]
+        if config.reports_only:
+            self._recall_states(usable)
+        self._write_status()
+        if usable and not config.reports_only:
+            self._compute(usable)
+        if self.config.boilerplate_only:
+            return not self.methods
+        self._write_pages({a.subject for a in found} or set(), found)
+        return not (config.stop_on_first_crash and any(row['state'] == 'failed' for row in self.rows))
+
+    def _compute(self, acquisitions):
+        from qsmbids.workflows.base import METHOD_SETTINGS, crash_folder, init_qsmbids_wf
+        from qsmbids.workflows.derivatives import list_outputs
+        from qsmbids.workflows.run import find_failure, run_workflow
+        config, start = self.config, time.time()
+        workflow = init_qsmbids_wf(config, acquisitions, self.threads)
+        self._write_methods(workflow)
+        if config.write_graph:
+            self._write_graph(workflow)
+        if config.boilerplate_only:
+            self.rows.clear()
+            return
+        LOGGER.info('processing %s', ', '.join(a.name for a in acquisitions))
+        message = run_workflow(workflow, self.plugin, self.plugin_args)
+        settings = {name: getattr(config, name) for name in METHOD_SETTINGS}
+        for acquisition in acquisitions:
+            failure = find_failure(crash_folder(config.output_dir, acquisition), start)
+            lacking = [output.path(acquisition) for output in list_outputs(acquisition, settings)
+                       if not (config.output_dir / output.path(acquisition)).is_file()]
+            if failure:
+                self._set_state(acquisition, 'failed', *failure)
+            elif lacking:
+                self._set_state(acquisition, 'failed', message or f'{lacking[0]} was not written')
+            else:
+                self._set_state(acquisition, 'complete')
+        self._write_status()
+
+    def _add_row(self, subject, acquisition=None, *, state, reason=''):
+        entities = acquisition.entities if acquisition else {}
+        self.rows.append({'participant': f'sub-{subject}', 'session': entities.get('session', 'n/a'),
+                          'run': entities.get('run', 'n/a'),
+                          'acquisition': acquisition.name if acquisition else 'n/a',
+                          'state': state, 'reason': reason, 'crashfile': ''})
+
+    def _set_state(self, acquisition, state, reason='', crashfile=''):
+        row = next(r for r in self.rows if r['acquisition'] == acquisition.name)
+        row |= {'state': state, 'reason': reason, 'crashfile': crashfile}
+        level = logging.INFO if state == 'complete' else logging.ERROR
+        LOGGER.log(level, '%s: %s%s', acquisition.name, state, f': {reason}' if reason else '')
+
+    def _recall_states(self, acquisitions):
+        from qsmbids.reports.status import latest_states
+        known = {row['acquisition']: row for row in latest_states(self.config.output_dir)}
+        for acquisition in acquisitions:
+            row = known.get(acquisition.name, {})
+            self._set_state(acquisition, row.get('state', 'failed'), row.get('reason', 'it was never processed'),
+                            row.get('crashfile', ''))
+
+    def _write_status(self):
+        from qsmbids.reports.status import write_status
+        write_status(self.config.output_dir, self.id, self.rows)
+
+    def _write_methods(self, workflow):
+        """Write the methods text of the most complete acquisition so far."""
+        from qsmbids.files import write_text
+        from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
+        text = workflow.methods_text()
+        if self.methods and len(text) <= len(self.methods):
+            return
+        self.methods = text
+        logs = self.config.output_dir / 'logs'
+        for name, content in (('CITATION.md', to_markdown(text)), ('CITATION.html', to_html(text)),
+                              ('CITATION.bib', to_bibtex(text))):
+            write_text(logs / name, content)
+
+    def _write_graph(self, workflow):
+        target = self.config.output_dir / 'logs' / f'graph-{self.id}.dot'
+        workflow.write_graph(dotfilename=str(target), graph2use='colored', format='svg', simple_form=True)
+
+    def _write_pages(self, subjects, acquisitions):
+        from dataclasses import asdict
+
+        from qsmbids import __version__
+        from qsmbids.reports.methods import to_html
+        from qsmbids.reports.page import write_page
+        states = {row['acquisition']: row for row in self.rows}
+        for subject in sorted(subjects):
+            write_page(self.config.output_dir, subject,
+                       [(a, states[a.name]) for a in acquisitions if a.subject == subject],
+                       {k: v for k, v in asdict(self.config).items() if v is not None},
+                       to_html(self.methods) if self.methods else '', __version__)
+
+    def _finish(self):
+        """Say what was made and what failed, and return the exit code."""
+        if self.config.boilerplate_only:
+            print(f'methods text: {self.config.output_dir / "logs" / "CITATION.md"}')
+            return EXIT_COMPLETE if self.methods else EXIT_NO_INPUT
+        self._write_status()
+        bad = [row for row in self.rows if row['state'] != 'complete']
+        print(f'qsmbids: {len(self.rows) - len(bad)} of {len(self.rows)} acquisitions complete in '
+              f'{self.config.output_dir}')
+        for row in bad:
+            label = row['acquisition'] if row['acquisition'] != 'n/a' else row['participant']
+            print(f'  {label}: {row["state"]}: {row["reason"]}'
+                  + (f' ({row["crashfile"]})' if row['crashfile'] else ''))
+        if all(row['state'] == 'unusable' for row in self.rows):
+            return EXIT_NO_INPUT
+        return EXIT_FAILED if bad else EXIT_COMPLETE
+
+    def _log_path(self, name, extension):
+        return _folder(self.config.output_dir / 'logs') / f'{name}-{self.id}.{extension}'
+
+
+def _set_up_logging(verbose):
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(format='%(asctime)s %(levelname)s %(name)s: %(message)s', datefmt='%H:%M:%S')
+    LOGGER.setLevel(min(level, logging.INFO))
+    logging.getLogger('nipype').setLevel(logging.CRITICAL if verbose == 0 else level)
+
+
+def _check_writable(folder):
+    probe = folder / f'.write-test-{uuid.uuid4()}'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f'{folder}: the output directory cannot be written to ({error.strerror}); '
+                      'correct its permissions or choose another') from None
+
+
+def _folder(path):
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _memory_gb():
+    import psutil
+    return psutil.virtual_memory().available / 1e9

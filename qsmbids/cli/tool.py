@@ -1,0 +1,268 @@
+"""``qsmbids-tool STEP``: one step of the pipeline on plain NIfTI files."""
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+
+from qsmbids import __version__
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
+from qsmbids.files import FileError
+
+UNITS = ('ppm', 'Hz', 'rad')
+
+
+def build_parser():
+    """Return the argument parser."""
+    parser = argparse.ArgumentParser(prog='qsmbids-tool', allow_abbrev=False,
+                                     description='One step of the pipeline of qsmbids on plain NIfTI files.')
+    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    steps = parser.add_subparsers(dest='step', required=True, metavar='STEP')
+    unwrap = _step(steps, 'unwrap', run_unwrap, 'unwrap phase; output in rad', UNWRAPPING)
+    field = _step(steps, 'field', run_field, 'total field from multi-echo phase', UNWRAPPING)
+    mask = _step(steps, 'mask', run_mask, 'brain mask from the magnitude')
+    background = _step(steps, 'background', run_background, 'remove the background field', BACKGROUND)
+    invert = _step(steps, 'invert', run_invert, 'susceptibility in ppm from the local field', INVERSION)
+    r2star = _step(steps, 'r2star', run_r2star, 'R2* in 1/s from the magnitude', RELAXOMETRY)
+    for step, needed in ((unwrap, True), (field, True)):
+        step.add_argument('--phase', type=Path, nargs='+', required=needed, help='one 4D file or one file per echo')
+    for step, needed in ((unwrap, False), (field, False), (mask, True), (r2star, True)):
+        step.add_argument('--magnitude', type=Path, nargs='+', required=needed, help='the same for the magnitude')
+    for step, needed in ((unwrap, False), (field, True), (r2star, True), (background, False), (invert, False)):
+        step.add_argument('--echo-times', type=float, nargs='+', metavar='S', required=needed,
+                          help='in seconds, one per echo' if step in (unwrap, field, r2star) else
+                               'echo time of a field in rad')
+    for step in (background, invert):
+        step.add_argument('--field', type=Path, required=True, help='field map, 3D')
+    for step, needed in ((field, True), (background, False), (invert, False)):
+        step.add_argument('--b0', type=float, metavar='T', required=needed, help='field strength in T')
+        step.add_argument('--units', choices=UNITS, default='ppm', help='of the field [ppm]')
+    for step in (unwrap, field, background, invert, r2star):
+        step.add_argument('--mask', type=Path, help='where to compute; otherwise the brain by the magnitude, or '
+                                                    'where the field is not zero')
+    for step in (background, invert):
+        step.add_argument('--b0-dir', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
+                          help='direction of the main field in voxel axes; overrides the header')
+    for step in (unwrap, field, mask, background, invert):
+        step.add_argument('--voxel-size', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
+                          help='mm; overrides the header')
+    for step in (field, background):
+        step.add_argument('--output-mask', type=Path, help='where the result is known')
+    field.add_argument('--phase-offset', choices=tuple(OFFSETS), default=next(iter(OFFSETS)))
+    field.add_argument('--echo-fit', choices=tuple(ECHO_FITS), default=next(iter(ECHO_FITS)))
+    field.add_argument('--output-residual', type=Path, help='relative residual of the echo fit')
+    r2star.add_argument('--output-t2star', type=Path, help='T2* in s')
+    r2star.add_argument('--output-s0', type=Path, help='signal at echo time zero')
+    return parser
+
+
+def main(arguments=None):
+    """Run one step and return its exit code: 0 done, 1 failed, 2 wrong command line."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    from qsmbids.core.threads import use_threads
+    try:
+        with use_threads(options.nthreads or len(os.sched_getaffinity(0))):
+            options.run(options)
+    except (FileError, ValueError) as error:
+        print(f'qsmbids-tool {options.step}: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_unwrap(options):
+    from qsmbids.interfaces.images import save_array
+    echoes = _load_echoes(options)
+    mask = _mask(options, echoes)
+    unwrapped = UNWRAPPING[options.method].load()(
+        echoes.phase, mask, echo_times=_echo_times(options, echoes.phase.shape[3]), magnitude=echoes.magnitude,
+        voxel_size=_voxel_size(options, options.phase[0]), **_parameters(options, UNWRAPPING))
+    save_array(options.output, unwrapped, options.phase[0])
+
+
+def run_field(options):
+    from qsmbids.core.fieldmap import total_field
+    from qsmbids.core.phase import center_frequency
+    from qsmbids.interfaces.images import save_array
+    echoes = _load_echoes(options)
+    times = _echo_times(options, echoes.phase.shape[3])
+    result = total_field(echoes.phase, echoes.magnitude, times, _mask(options, echoes),
+                         _voxel_size(options, options.phase[0]), center_frequency(options.b0),
+                         offset=options.phase_offset if len(times) > 1 else 'none', unwrapping=options.method,
+                         fit=options.echo_fit)
+    like = options.phase[0]
+    save_array(options.output, _convert(result.field, options, times[-1], back=True), like)
+    if options.output_mask:
+        from qsmbids.core.masks import reliable_mask
+        save_array(options.output_mask, reliable_mask(_mask(options, echoes), result.residual, result.quality), like)
+    if options.output_residual:
+        save_array(options.output_residual, result.residual, like)
+
+
+def run_mask(options):
+    from qsmbids.core.masks import brain_mask
+    from qsmbids.interfaces.images import load_echoes, save_array
+    mask = brain_mask(load_echoes(options.magnitude), _voxel_size(options, options.magnitude[0]))
+    save_array(options.output, mask, options.magnitude[0])
+
+
+def run_background(options):
+    from qsmbids.interfaces.images import save_array
+    field, mask = _load_field(options)
+    local, mask = BACKGROUND[options.method].load()(
+        field, mask, _voxel_size(options, options.field), b0_dir=_b0_dir(options),
+        **_parameters(options, BACKGROUND))
+    save_array(options.output, _convert(local, options, _field_echo_time(options), back=True), options.field)
+    if options.output_mask:
+        save_array(options.output_mask, mask, options.field)
+
+
+def run_invert(options):
+    from qsmbids.interfaces.images import save_array
+    field, mask = _load_field(options)
+    chi = INVERSION[options.method].load()(
+        field, mask, _voxel_size(options, options.field), b0_dir=_b0_dir(options), **_parameters(options, INVERSION))
+    save_array(options.output, chi, options.field)
+
+
+def run_r2star(options):
+    from qsmbids.core.echoes import prepare_echoes
+    from qsmbids.core.relaxometry import fit_r2star
+    from qsmbids.interfaces.images import load_echoes, save_array
+    echoes = prepare_echoes(load_echoes(options.magnitude))
+    fit = fit_r2star(echoes.magnitude, _echo_times(options, echoes.magnitude.shape[3]), _mask(options, echoes),
+                     method=options.method)
+    if fit.method != options.method:
+        _notice(options, f'{options.method} does not suit these echo times; {fit.method} was used')
+    for path, volume in ((options.output, fit.r2star), (options.output_t2star, fit.t2star),
+                         (options.output_s0, fit.s0)):
+        if path:
+            save_array(path, volume, options.magnitude[0])
+
+
+def _step(steps, name, run, text, methods=None):
+    step = steps.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.', allow_abbrev=False)
+    step.set_defaults(run=run)
+    step.add_argument('-o', '--output', type=Path, required=True, help='NIfTI file to write')
+    step.add_argument('--nthreads', type=int, help='cores to use [all of them]')
+    if methods:
+        default = next(iter(methods))
+        step.add_argument('--method', choices=tuple(methods), default=default, help=f'[{default}]')
+        step.add_argument('-p', '--parameter', action='append', metavar='NAME=VALUE', default=[],
+                          help="one of the method's parameters; may be repeated")
+    return step
+
+
+def _load_echoes(options):
+    from qsmbids.core.echoes import prepare_echoes
+    from qsmbids.interfaces.images import load_echoes
+    import numpy as np
+    phase = load_echoes(options.phase)
+    magnitude = load_echoes(options.magnitude) if options.magnitude else np.ones_like(phase)
+    echoes = prepare_echoes(magnitude, phase)
+    for text in (*echoes.notes, *echoes.warnings):
+        _notice(options, text)
+    return echoes
+
+
+def _load_field(options):
+    """Return the field in ppm and the mask."""
+    from qsmbids.core.phase import repair_nonfinite
+    from qsmbids.interfaces.images import load_array, load_mask
+    field, count = repair_nonfinite(load_array(options.field))
+    if field.ndim != 3:
+        raise FileError(f'{options.field}: a field map must be 3D, this one has the shape {field.shape}')
+    if count:
+        _notice(options, f'{count} voxels of the field were not finite and are set to zero')
+    mask = load_mask(options.mask) if options.mask else field != 0
+    if mask.shape != field.shape:
+        raise FileError(f'{options.mask}: has the shape {mask.shape}, but {options.field} has {field.shape}')
+    if not mask.any():
+        raise FileError(f'{options.field}: the field is zero everywhere')
+    return _convert(field, options, _field_echo_time(options)), mask
+
+
+def _mask(options, echoes):
+    from qsmbids.core.masks import brain_mask
+    from qsmbids.interfaces.images import load_mask
+    if options.mask:
+        mask = load_mask(options.mask)
+        if mask.shape != echoes.magnitude.shape[:3]:
+            raise FileError(f'{options.mask}: has the shape {mask.shape}, but the images have '
+                            f'{echoes.magnitude.shape[:3]}')
+        return mask
+    if options.magnitude:
+        return brain_mask(echoes.magnitude, _voxel_size(options, options.magnitude[0]))
+    return echoes.magnitude[..., 0] > 0
+
+
+def _echo_times(options, count):
+    times = options.echo_times
+    if times is None:
+        if count > 1:
+            raise ValueError(f'--echo-times: {count} echoes need {count} echo times, in seconds')
+        return None
+    if len(times) != count:
+        raise ValueError(f'--echo-times: {len(times)} were given, but there are {count} echoes')
+    if max(times) > 0.3:
+        raise ValueError(f'--echo-times: {max(times):g} s is too long; give seconds, not milliseconds')
+    return times
+
+
+def _field_echo_time(options):
+    if options.units == 'rad':
+        if not options.echo_times or len(options.echo_times) != 1:
+            raise ValueError('--units rad needs one --echo-times, that of the field')
+        return options.echo_times[0]
+    return None
+
+
+def _convert(field, options, echo_time, back=False):
+    """Convert a field from the units of the command line to ppm, or back."""
+    from qsmbids.core import phase
+    if options.units == 'ppm':
+        return field
+    if options.b0 is None:
+        raise ValueError(f'--units {options.units} needs --b0, the field strength in T')
+    frequency = phase.center_frequency(options.b0)
+    if options.units == 'Hz':
+        return (phase.ppm_to_hz if back else phase.hz_to_ppm)(field, frequency)
+    return (phase.ppm_to_radians if back else phase.radians_to_ppm)(field, echo_time, frequency)
+
+
+def _voxel_size(options, path):
+    import numpy as np
+    from qsmbids.interfaces.images import load_image
+    if options.voxel_size:
+        return tuple(options.voxel_size)
+    return tuple(float(v) for v in np.linalg.norm(load_image(path).affine[:3, :3], axis=0))
+
+
+def _b0_dir(options):
+    from qsmbids.core.dipole import b0_direction
+    from qsmbids.interfaces.images import load_image
+    return tuple(options.b0_dir) if options.b0_dir else b0_direction(load_image(options.field).affine)
+
+
+def _parameters(options, table):
+    """Return the method's parameters as given, their names and values checked."""
+    chosen = {}
+    for pair in options.parameter:
+        name, sign, text = pair.partition('=')
+        if not sign:
+            raise ValueError(f'--parameter takes NAME=VALUE, not {pair!r}')
+        try:
+            chosen[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            chosen[name] = text
+    table[options.method].parameters(chosen)
+    return chosen
+
+
+def _notice(options, text):
+    print(f'qsmbids-tool {options.step}: {text}', file=sys.stderr)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

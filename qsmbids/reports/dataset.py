@@ -1,0 +1,46 @@
+"""The files that make a folder of derivatives a BIDS data set."""
+
+import os
+from pathlib import Path
+
+from qsmbids import __version__
+from qsmbids.files import write_json, write_text, write_tsv
+
+# What BIDS has no name for: pages, logs, figures, group tables, quality and compliance, residual maps.
+IGNORED = ('*.html', 'logs', 'figures', 'group_*', '*_qc.json', '*_compliance.json', '*_residual.nii.gz',
+           '*_residual.json')
+_README = """\
+Derivatives of qsmbids: quantitative susceptibility maps and what goes with them.
+
+Open sub-<label>.html for a participant. descriptions.tsv says what each desc- value means; the sidecar of each image
+says how it was made and in which units. logs/ holds the status table of each run, crash files, the settings and the
+methods text (CITATION.md). Maps are for research use.
+"""
+
+
+def write_dataset_files(output_dir, bids_dir, descriptions):
+    """Write dataset_description.json, README.md, .bidsignore and descriptions.tsv, unless they are there.
+
+    Parameters
+    ----------
+    output_dir, bids_dir : path
+    descriptions : dict
+        What each ``desc-`` value means.
+    """
+    output_dir = Path(output_dir)
+    write_json(output_dir / 'dataset_description.json', {
+        'Name': 'qsmbids derivatives', 'BIDSVersion': '1.10.0', 'DatasetType': 'derivative', 'License': 'n/a',
+        'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__, **_container()}],
+        'SourceDatasets': [{'URL': Path(bids_dir).resolve().as_uri()}],
+        'DatasetLinks': {'raw': Path(bids_dir).resolve().as_uri()},
+        'HowToAcknowledge': 'Include the methods text of logs/CITATION.md and cite its references.'})
+    write_text(output_dir / 'README.md', _README)
+    write_text(output_dir / '.bidsignore', '\n'.join(IGNORED) + '\n')
+    write_tsv(output_dir / 'descriptions.tsv',
+              [{'desc_id': f'desc-{name}', 'description': text} for name, text in descriptions.items()],
+              ['desc_id', 'description'])
+
+
+def _container():
+    tag = os.environ.get('QSMBIDS_CONTAINER_TAG')
+    return {'Container': {'Type': 'docker', 'Tag': tag}} if tag else {}

@@ -1,0 +1,128 @@
+"""Running a workflow: nipype's settings, the plugin, and what became of each acquisition."""
+
+import json
+import re
+import tomllib
+from concurrent.futures.process import BrokenProcessPool
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+
+from nipype import config as nipype_config
+from nipype.pipeline.plugins.linear import LinearPlugin
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+
+_RAISED = re.compile(r'^(?:[\w.]+\.)?(\w*(?:Error|Exception|Killed|Interrupt|Pool))(?:: (.*))?$')
+
+
+class WorkerPool(MultiProcPlugin):
+    """Nipype's process pool, except that a worker that is killed fails its node instead of hanging the run."""
+
+    def _submit_job(self, node, updatehash=False):
+        try:
+            return self._submit(node, updatehash)
+        except BrokenProcessPool:
+            # A worker died since the last job. What ran then has failed; a new pool goes on with the rest.
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = self._new_pool()
+            return self._submit(node, updatehash)
+
+    def _submit(self, node, updatehash):
+        from nipype.pipeline.plugins.multiproc import run_node
+        future = self.pool.submit(run_node, node, updatehash, self._taskid + 1)
+        self._taskid += 1
+        self._task_obj[self._taskid] = future
+        future.add_done_callback(partial(self._record, self._taskid))
+        return self._taskid
+
+    def _new_pool(self):
+        return type(self)(plugin_args=self.plugin_args).pool
+
+    def _record(self, taskid, future):
+        error = future.exception()
+        if error is None:
+            self._taskresult[taskid] = future.result()
+        else:
+            reason = (f'{type(error).__name__}: the worker process was killed; most often the machine ran out of '
+                      'memory: give --mem, --nprocs or --low-mem')
+            self._taskresult[taskid] = {'result': None, 'traceback': [reason], 'taskid': taskid}
+
+
+def configure_nipype(*, stop_on_first_crash, resource_monitor, crash_folder):
+    """Set nipype's configuration; must come before any node is made, since each node copies it."""
+    nipype_config.update_config({
+        'execution': {'crashfile_format': 'txt', 'crashdump_dir': str(crash_folder), 'check_version': False,
+                      'stop_on_first_crash': stop_on_first_crash, 'poll_sleep_duration': 0.1,
+                      'remove_unnecessary_outputs': False, 'keep_inputs': True},
+        'monitoring': {'enabled': resource_monitor, 'sample_frequency': 0.5, 'summary_append': True}})
+    if resource_monitor:
+        nipype_config.enable_resource_monitor()
+
+
+def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None):
+    """Return the plugin that runs the nodes: that of a settings file, or ours.
+
+    Raises
+    ------
+    ValueError
+        If the settings file cannot be read or names no plugin.
+    """
+    if plugin_file is not None:
+        settings = _read_settings(plugin_file)
+        if not isinstance(settings, dict) or 'plugin' not in settings:
+            raise ValueError(f'{plugin_file}: must name a plugin, such as plugin = "MultiProc"')
+        if settings['plugin'] == 'SLURMGraph':
+            raise ValueError(f'{plugin_file}: SLURMGraph reports success when nodes fail; use SLURM or MultiProc')
+        return settings['plugin'], settings.get('plugin_args', {})
+    if nprocs == 1 or one_at_a_time:
+        return LinearPlugin(), {}
+    arguments = {'n_procs': nprocs, 'memory_gb': memory_gb, 'raise_insufficient': False, 'mp_context': 'forkserver'}
+    return WorkerPool(plugin_args=arguments), arguments
+
+
+def run_workflow(workflow, plugin, plugin_args):
+    """Run all nodes that can be run; failures are left to :func:`find_failure`.
+
+    Returns
+    -------
+    str or None
+        What nipype says if something failed.
+    """
+    try:
+        workflow.run(plugin=plugin, plugin_args=deepcopy(plugin_args))
+    except Exception as error:  # nipype raises RuntimeError, or what the plugin raised
+        return f'{type(error).__name__}: {error}'
+    return None
+
+
+def find_failure(crash_folder, since):
+    """Return reason and path of the first crash file written since a time, or None."""
+    crashes = [p for p in Path(crash_folder).glob('crash-*') if p.stat().st_mtime >= since]
+    if not crashes:
+        return None
+    first = min(crashes, key=lambda p: p.stat().st_mtime)
+    return crash_reason(first.read_text(encoding='utf-8', errors='replace')), str(first)
+
+
+def crash_reason(text):
+    """Return the last exception of a crash report in one line: its message, or its type and message."""
+    raised = [found for line in text.splitlines() if (found := _RAISED.match(line.strip()))]
+    if not raised:
+        return 'no exception was recorded; see the crash file'
+    kind, message = raised[-1].groups()
+    if kind in ('FileError', 'ValueError', 'BIDSInputError') and message:
+        return message
+    return f'{kind}: {message}' if message else kind
+
+
+def _read_settings(path):
+    text = Path(path).read_text(encoding='utf-8')
+    try:
+        if Path(path).suffix == '.toml':
+            return tomllib.loads(text)
+        if Path(path).suffix == '.json':
+            return json.loads(text)
+        import yaml
+        return yaml.safe_load(text)
+    except Exception as error:  # three parsers, three families of errors
+        raise ValueError(f'{path}: cannot be read ({error})') from None

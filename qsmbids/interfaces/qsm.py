@@ -5,7 +5,7 @@ from dataclasses import asdict
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from qsmbids.core.methods import BACKGROUND, INVERSION, REFERENCES
-from qsmbids.core.regions import reference_all
+from qsmbids.core.regions import reference_chi
 from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
 
@@ -75,7 +75,7 @@ class ReferenceChi(NumericInterface):
 
     def _compute(self, folder):
         csf = given(self.inputs.csf)
-        result = reference_all(load_array(self.inputs.chi), load_mask(self.inputs.mask),
+        result = reference_chi(load_array(self.inputs.chi), load_mask(self.inputs.mask),
                                None if csf is None else load_array(csf) > 0.5, self.inputs.region)
         self._results['chi'] = save_array(folder / 'chi.nii', result.chi, self.inputs.chi)
         self._results['metadata'] = {'SusceptibilityReference': result.used,

@@ -1,0 +1,26 @@
+# make demo: the main job on data/testbids. make test: the suite. Both need Python 3.11 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test testbids clean
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/qsmbids data/testbids build/demo participant --participant-label 01 02 03 -w build/work
+	$(BIN)/qsmbids data/testbids build/demo group
+	@echo 'Open build/demo/sub-01.html'
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+testbids: $(STAMP)
+	$(BIN)/python -m qsmbids.simulation.testbids data/testbids
+
+clean:
+	rm -rf build

@@ -1,0 +1,151 @@
+"""The whole chain on arrays, for notebooks: the functions that the workflow runs, in the same order."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmbids.core.dipole import b0_direction
+from qsmbids.core.echoes import prepare_echoes
+from qsmbids.core.fieldmap import total_field
+from qsmbids.core.masks import brain_mask, reliable_mask
+from qsmbids.core.methods import BACKGROUND, INVERSION
+from qsmbids.core.phase import center_frequency
+from qsmbids.core.regions import Reference, csf_mask, reference_chi
+from qsmbids.core.relaxometry import R2StarFit, fit_r2star
+from qsmbids.core.threads import use_threads
+
+
+@dataclass(frozen=True)
+class QSMResult:
+    """What a reconstruction gives; volumes have the shape ``(nx, ny, nz)`` and are zero outside their mask.
+
+    Attributes
+    ----------
+    chi : ndarray, float32
+        Susceptibility in ppm relative to `reference`; paramagnetic is positive.
+    qsm_mask, brain_mask, reliable_mask : ndarray, bool
+        Where `chi` is known; the brain; where the echo fit is trusted.
+    total_field, local_field : ndarray, float32
+        ppm of B0.
+    residual, quality : ndarray, float32
+        Relative residual of the echo fit, 0 to 2; voxel quality of the unwrapping, 0 to 1.
+    relaxation : R2StarFit or None
+        R2*, T2* and S0; None for a single echo.
+    csf_mask : ndarray, bool, or None
+        Ventricular fluid, where it was found.
+    reference : str
+        The region whose mean is zero in `chi`.
+    references : tuple of Reference
+        Mean and SD of each region, relative to the whole brain.
+    notes, warnings : tuple of str
+        What was done to the input; what to check.
+    """
+
+    chi: np.ndarray
+    qsm_mask: np.ndarray
+    brain_mask: np.ndarray
+    reliable_mask: np.ndarray
+    total_field: np.ndarray
+    local_field: np.ndarray
+    residual: np.ndarray
+    quality: np.ndarray
+    relaxation: R2StarFit | None
+    csf_mask: np.ndarray | None
+    reference: str
+    references: tuple[Reference, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_size=None, b0_dir=None,
+                imaging_frequency_mhz=None, mask=None, phase_units=None, manufacturer=None, phase_sign='auto',
+                phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', residual_threshold=0.3,
+                background='vsharp', background_parameters=None, inversion='tv', inversion_parameters=None,
+                reference='wholebrain', relaxometry='arlo', threads=None):
+    """Compute a susceptibility map from gradient-echo phase and magnitude.
+
+    Parameters
+    ----------
+    phase, magnitude : ndarray, shape (nx, ny, nz) or (nx, ny, nz, ne)
+        As the scanner stored them, the echo last.
+    echo_times : sequence of float
+        s, one per echo.
+    b0_tesla : float
+        Field strength in T.
+    affine : array_like, shape (4, 4), optional
+        Voxel-to-scanner matrix in mm. Gives `voxel_size` and `b0_dir` unless they are set.
+    voxel_size : sequence of float, optional
+        mm.
+    b0_dir : sequence of float, optional
+        Direction of the main field in voxel axes; the third axis if there is no `affine` either.
+    imaging_frequency_mhz : float, optional
+        The exact frequency; without it 42.577 MHz/T times `b0_tesla`.
+    mask : ndarray of bool, shape (nx, ny, nz), optional
+        Brain mask; found in the magnitude otherwise.
+    phase_units, manufacturer, phase_sign
+        As in :func:`qsmbids.core.echoes.prepare_echoes`.
+    phase_offset, unwrapping, echo_fit, background, inversion, relaxometry : str
+        Names in the tables of :mod:`qsmbids.core.methods`.
+    residual_threshold : float, default 0.3
+        Largest relative residual of the echo fit to trust.
+    background_parameters, inversion_parameters : dict, optional
+        Parameters of these methods other than their defaults.
+    reference : {'wholebrain', 'csf', 'none'}
+        Region whose mean becomes zero.
+    threads : int, optional
+        All cores by default.
+
+    Returns
+    -------
+    QSMResult
+
+    Raises
+    ------
+    ValueError
+        If there is neither `affine` nor `voxel_size`, or for any input that a step refuses.
+
+    Examples
+    --------
+    >>> result = reconstruct(phase, magnitude, [.004, .012, .020], b0_tesla=3, affine=image.affine)  # doctest: +SKIP
+    >>> result.chi[result.qsm_mask].std()  # doctest: +SKIP
+    0.041
+    """
+    if affine is None and voxel_size is None:
+        raise ValueError('give affine, or voxel_size (and b0_dir if the field is not along the third axis)')
+    if voxel_size is None:
+        voxel_size = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
+    if b0_dir is None:
+        b0_dir = (0., 0., 1.) if affine is None else b0_direction(affine)
+    voxel_size = tuple(float(v) for v in voxel_size)
+    with use_threads(threads or len(os.sched_getaffinity(0))):
+        echoes = prepare_echoes(magnitude, phase, phase_units=phase_units, manufacturer=manufacturer,
+                                phase_sign=phase_sign)
+        several = echoes.magnitude.shape[3] > 1
+        brain = brain_mask(echoes.magnitude, voxel_size) if mask is None else np.asarray(mask, bool)
+        field = total_field(echoes.phase, echoes.magnitude, echo_times, brain, voxel_size,
+                            center_frequency(b0_tesla, imaging_frequency_mhz),
+                            offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit)
+        reliable = reliable_mask(brain, field.residual, field.quality, threshold=residual_threshold)
+        local, known = BACKGROUND[background].load()(field.field, reliable, voxel_size, b0_dir=b0_dir,
+                                                     **(background_parameters or {}))
+        chi = INVERSION[inversion].load()(local, known, voxel_size, b0_dir=b0_dir, **(inversion_parameters or {}))
+        relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
+        warnings = list(echoes.warnings)
+        csf = _find_csf(relaxation, brain, voxel_size, warnings)
+    referenced = reference_chi(chi, known, csf, reference)
+    return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
+                     total_field=field.field, local_field=local, residual=field.residual, quality=field.quality,
+                     relaxation=relaxation, csf_mask=csf, reference=referenced.used,
+                     references=referenced.references, notes=echoes.notes,
+                     warnings=(*warnings, *referenced.warnings))
+
+
+def _find_csf(relaxation, brain, voxel_size, warnings):
+    if relaxation is None:
+        return None
+    try:
+        return csf_mask(relaxation.r2star, brain, voxel_size)
+    except ValueError as error:
+        warnings.append(f'no CSF reference: {error}')
+        return None

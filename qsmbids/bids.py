@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +179,21 @@ def find_acquisitions(layout, subjects, *, sessions=(), bids_filter=None):
             continue
         key = tuple((e, str(entities[e])) for e in ENTITIES if e in entities)
         groups[key, entities['suffix']].append(image)
-    return [_read_acquisition(dict(key), suffix, images, layout) for (key, suffix), images in sorted(groups.items())]
+    found = [_read_acquisition(dict(key), suffix, images, layout) for (key, suffix), images in groups.items()]
+    return _without_collisions(sorted(found, key=lambda acquisition: (acquisition.name, acquisition.suffix)))
+
+
+def _without_collisions(acquisitions):
+    """Mark all but the first of acquisitions whose derivatives would bear the same names."""
+    kept = {}
+    for index, acquisition in enumerate(acquisitions):
+        first = kept.setdefault(acquisition.name, acquisition)
+        if first is not acquisition:
+            acquisitions[index] = replace(acquisition, problems=(
+                *acquisition.problems, f'{acquisition.name} has both {first.suffix} and {acquisition.suffix} images, '
+                f'and only {first.suffix} is processed: their derivatives would have the same names. Tell them apart '
+                'by acq-, or choose one suffix with --bids-filter-file.'))
+    return acquisitions
 
 
 def _read_acquisition(entities, suffix, images, layout):
@@ -196,6 +210,8 @@ def _read_acquisition(entities, suffix, images, layout):
             found = check(parts)
         except ValueError as error:
             problems.append(str(error))
+            if check is _check_parts:
+                break
         else:
             warnings += found.pop('warnings', [])
             acquisition |= found
@@ -214,9 +230,10 @@ def _check_parts(parts):
                          f'part-{"real" if "real" in counts else "imag"} was found')
     if 'mag' not in counts and 'real' not in counts:
         raise ValueError(f'{_names(parts["phase"])}: there is phase but no magnitude; add the part-mag images')
-    if len(set(counts.values())) > 1:
-        raise ValueError('the parts have different numbers of echoes ('
-                         + ', '.join(f'part-{part}: {n}' for part, n in counts.items())
+    echoes = {part: [str(i.get_entities().get('echo', '-')) for i in found] for part, found in parts.items()}
+    if len({tuple(numbers) for numbers in echoes.values()}) > 1:
+        raise ValueError('the parts have different echoes ('
+                         + '; '.join(f'part-{part}: {", ".join(numbers)}' for part, numbers in echoes.items())
                          + f') beside {_names(_first(parts))}; a file is missing')
     warnings = []
     if 'phase' not in counts and 'real' not in counts:

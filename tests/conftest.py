@@ -1,3 +1,6 @@
+import json
+
+import nibabel
 import numpy as np
 import pytest
 
@@ -25,3 +28,42 @@ def sphere_truth():
         edge = np.abs(distance - radius) < (1.5 * max(voxel_size) if margin is None else margin)
         return chi.astype(np.float32), analytic, edge
     return build
+
+
+@pytest.fixture
+def bids_root(tmp_path):
+    """An empty BIDS data set."""
+    root = tmp_path / 'bids'
+    root.mkdir()
+    (root / 'dataset_description.json').write_text('{"Name": "test", "BIDSVersion": "1.10.0"}')
+    return root
+
+
+@pytest.fixture
+def add_echoes():
+    """Write the images and sidecars of an acquisition: small volumes of noise."""
+    def add(root, subject='01', session=None, *, extra='', suffix='MEGRE', parts=('mag', 'phase'),
+            echo_times=(0.004, 0.012, 0.020), shape=(6, 7, 8), affine=None, sidecar=None, inherit=False):
+        rng = np.random.default_rng(0)
+        stem = f'sub-{subject}' + (f'_ses-{session}' if session else '') + extra
+        folder = root / f'sub-{subject}' / (f'ses-{session}' if session else '') / 'anat'
+        folder.mkdir(parents=True, exist_ok=True)
+        common = {'MagneticFieldStrength': 3, 'MRAcquisitionType': '3D', **(sidecar or {})}
+        for echo, echo_time in enumerate(echo_times, 1):
+            number = f'_echo-{echo}' if len(echo_times) > 1 or suffix == 'MEGRE' else ''
+            for part in parts:
+                volume = rng.uniform(-3, 3, shape) if part != 'mag' else rng.uniform(50, 100, shape)
+                path = folder / f'{stem}{number}_part-{part}_{suffix}.nii.gz'
+                nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), np.eye(4) if affine is None else affine),
+                             path)
+                own = dict(common) if not inherit else {}
+                if part == 'phase':
+                    own['Units'] = 'rad'
+                if echo_time is not None and not inherit:
+                    own['EchoTime'] = echo_time
+                if own:
+                    path.with_name(path.name.replace('.nii.gz', '.json')).write_text(json.dumps(own))
+            if inherit:
+                (root / f'echo-{echo}_{suffix}.json').write_text(json.dumps({**common, 'EchoTime': echo_time}))
+        return folder
+    return add

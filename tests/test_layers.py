@@ -1,0 +1,69 @@
+"""The direction of dependency, as docs/architecture.md states it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qsmbids
+
+PACKAGE = Path(qsmbids.__file__).parent
+# A file imports only from its own layer or one with a lower number.
+LAYERS = {'core': 0, 'files': 0, 'networks': 1, 'simulation': 1, 'bids': 1, 'config': 1, 'training': 2, 'reports': 2,
+          'interfaces': 3, 'workflows': 4, 'cli': 5, '__main__': 6}
+HEAVY = {'torch', 'bids', 'matplotlib', 'ants', 'nipype', 'pandas', 'templateflow', 'jinja2', 'skimage'}
+MODULES = sorted(p for p in PACKAGE.rglob('*.py'))
+
+
+def imports(tree, top_level_only=False):
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, 'imports are absolute'
+            assert all(alias.name != '*' for alias in node.names)
+            yield node.module
+
+
+def layer(path):
+    return path.relative_to(PACKAGE).with_suffix('').parts[0]
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    tree = ast.parse(path.read_text())
+    own = layer(path)
+    if own == '__init__':
+        return
+    for name in imports(tree):
+        parts = name.split('.')
+        if parts[0] == 'qsmbids' and len(parts) > 1:
+            assert LAYERS[parts[1]] <= LAYERS[own], f'{own} must not import {name}'
+
+
+@pytest.mark.parametrize('path', [p for p in MODULES if layer(p) == 'core'], ids=lambda p: p.name)
+def test_core_is_arrays_in_arrays_out(path):
+    allowed = {'numpy', 'scipy', 'numba', 'qsmbids', *sys.stdlib_module_names} - {'logging', 'pathlib'}
+    assert {name.split('.')[0] for name in imports(ast.parse(path.read_text()))} <= allowed
+
+
+@pytest.mark.parametrize('path', [p for p in MODULES if layer(p) not in ('interfaces', 'workflows')],
+                         ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_where_they_are_needed(path):
+    found = {name.split('.')[0] for name in imports(ast.parse(path.read_text()), top_level_only=True)}
+    assert not found & HEAVY
+
+
+def test_only_base_reads_the_configuration():
+    for path in MODULES:
+        if layer(path) in ('interfaces', 'workflows', 'core', 'reports'):
+            assert 'qsmbids.config' not in set(imports(ast.parse(path.read_text()))), path
+
+
+def test_importing_the_package_is_light():
+    code = ('import sys, qsmbids; print(sorted({"nipype", "bids", "torch", "matplotlib", "numpy"} & set(sys.modules)))')
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                          check=True).stdout.strip() == '[]'

@@ -129,7 +129,7 @@ def digital_head(shape, affine, seed=0, pose=None):
     affine : array_like, shape (4, 4)
         Voxel to scanner, mm. Any rotation, permutation and anisotropy.
     seed : int, default 0
-        The person: size (3 % SD), folding, veins, positions, sizes and susceptibilities of the nuclei.
+        The person: size (2 % SD), folding, veins, positions, sizes and susceptibilities of the nuclei.
     pose : array_like, shape (4, 4), optional
         Rigid motion from head to scanner coordinates; none by default.
 
@@ -172,7 +172,7 @@ class _Person:
 
 def _person(seed):
     rng = np.random.Generator(np.random.PCG64(seed))
-    scale = (1 + np.clip(.03 * rng.standard_normal(3), -.06, .06)).astype(np.float32)
+    scale = (1 + np.clip(.02 * rng.standard_normal(3), -.04, .04)).astype(np.float32)
     lattice = rng.standard_normal((3, 32, 32, 32)).astype(np.float32)
     nuclei = {}
     for name, (centre, axes, turn) in ELLIPSOID_NUCLEI.items():

@@ -256,8 +256,7 @@ def _parameters(options, table):
             chosen[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             chosen[name] = text
-    table[options.method].parameters(chosen)
-    return chosen
+    return table[options.method].arguments(chosen)
 
 
 def _notice(options, text):

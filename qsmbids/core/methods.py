@@ -35,21 +35,29 @@ class Method:
         module, function = self.location.split(':')
         return getattr(import_module(f'qsmbids.core.{module}'), function)
 
-    def parameters(self, chosen=None):
-        """Return every tuning parameter of the function with the value that a call with `chosen` uses.
+    def arguments(self, chosen=None):
+        """Return `chosen` as keyword arguments; names may leave out the underscore that Python asks of ``lambda_``.
 
         Raises
         ------
         ValueError
             If `chosen` names a parameter that the function does not have.
         """
-        known = {name: p.default for name, p in signature(self.load()).parameters.items()
-                 if p.kind is Parameter.KEYWORD_ONLY and name not in GEOMETRY}
-        chosen = dict(chosen or {})
-        unknown = sorted(set(chosen) - set(known))
+        names = {name.rstrip('_'): name for name in self._tunable()}
+        unknown = sorted(name for name in chosen or {} if name.rstrip('_') not in names)
         if unknown:
-            raise ValueError(f'{self.title} has no parameter {", ".join(unknown)}; it has {", ".join(known) or "none"}')
-        return known | chosen
+            raise ValueError(f'{self.title} has no parameter {", ".join(unknown)}; it has '
+                             f'{", ".join(names) or "none"}')
+        return {names[name.rstrip('_')]: value for name, value in (chosen or {}).items()}
+
+    def parameters(self, chosen=None):
+        """Return every tuning parameter of the function with the value that a call with `chosen` uses."""
+        values = self._tunable() | self.arguments(chosen)
+        return {name.rstrip('_'): value for name, value in values.items()}
+
+    def _tunable(self):
+        return {name: p.default for name, p in signature(self.load()).parameters.items()
+                if p.kind is Parameter.KEYWORD_ONLY and name not in GEOMETRY}
 
 
 # Keyword arguments that say where and how the data lie, not how a method is tuned.

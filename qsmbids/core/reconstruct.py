@@ -127,9 +127,10 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                             center_frequency(b0_tesla, imaging_frequency_mhz),
                             offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit)
         reliable = reliable_mask(brain, field.residual, field.quality, threshold=residual_threshold)
-        local, known = BACKGROUND[background].load()(field.field, reliable, voxel_size, b0_dir=b0_dir,
-                                                     **(background_parameters or {}))
-        chi = INVERSION[inversion].load()(local, known, voxel_size, b0_dir=b0_dir, **(inversion_parameters or {}))
+        remove, invert = BACKGROUND[background], INVERSION[inversion]
+        local, known = remove.load()(field.field, reliable, voxel_size, b0_dir=b0_dir,
+                                     **remove.arguments(background_parameters))
+        chi = invert.load()(local, known, voxel_size, b0_dir=b0_dir, **invert.arguments(inversion_parameters))
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
         warnings = list(echoes.warnings)
         csf = _find_csf(relaxation, brain, voxel_size, warnings)

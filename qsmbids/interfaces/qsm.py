@@ -27,9 +27,9 @@ class RemoveBackground(NumericInterface):
     output_spec = RemoveBackgroundOutputSpec
 
     def _compute(self, folder):
-        remove = BACKGROUND[self.inputs.method].load()
-        field, mask = remove(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
-                             b0_dir=self.inputs.b0_dir, **given(self.inputs.parameters, {}))
+        method = BACKGROUND[self.inputs.method]
+        field, mask = method.load()(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
+                                    b0_dir=self.inputs.b0_dir, **method.arguments(given(self.inputs.parameters)))
         self._results['field'] = save_array(folder / 'local.nii', field, self.inputs.field)
         self._results['mask'] = save_array(folder / 'qsm_mask.nii', mask, self.inputs.field)
 
@@ -50,9 +50,9 @@ class Invert(NumericInterface):
     output_spec = InvertOutputSpec
 
     def _compute(self, folder):
-        invert = INVERSION[self.inputs.method].load()
-        chi = invert(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
-                     b0_dir=self.inputs.b0_dir, **given(self.inputs.parameters, {}))
+        method = INVERSION[self.inputs.method]
+        chi = method.load()(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
+                            b0_dir=self.inputs.b0_dir, **method.arguments(given(self.inputs.parameters)))
         self._results['chi'] = save_array(folder / 'chi.nii', chi, self.inputs.field)
 
 

@@ -139,7 +139,7 @@ def _add_relaxometry(workflow, acquisition, settings, sizes, ports):
 def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf):
     """Connect field mapping, background removal and inversion."""
     node, methods = workflow.get_node, settings['inversion']
-    parameters = None if settings['inversion_lambda'] is None else {'strength': settings['inversion_lambda']}
+    parameters = None if settings['inversion_lambda'] is None else {'lambda': settings['inversion_lambda']}
     field_wf = init_field_wf(
         echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
         center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],

@@ -109,7 +109,7 @@ def _mask(port, desc, kind):
 
 
 def _chi(method, settings):
-    chosen = {} if settings['inversion_lambda'] is None else {'strength': settings['inversion_lambda']}
+    chosen = {} if settings['inversion_lambda'] is None else {'lambda': settings['inversion_lambda']}
     estimation = {
         'EstimationAlgorithm': INVERSION[method].title,
         'EstimationParameters': INVERSION[method].parameters(chosen),

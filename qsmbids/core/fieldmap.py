@@ -1,0 +1,398 @@
+"""The total field from the phase of the echoes: offset removal, unwrapping, echo combination, and how far to trust it.
+
+References
+----------
+.. [1] Eckstein K, Dymerska B, Bachrata B, et al. Computationally efficient combination of multi-channel phase data
+   from multi-echo acquisitions (ASPIRE). Magn Reson Med 2018;79:2996-3006. Eq. 3 and 4 (MCPC-3D-S).
+.. [2] Liu T, Wisnieff C, Lou M, Chen W, Spincemaille P, Wang Y. Nonlinear formulation of the magnetic field to source
+   relationship for robust quantitative susceptibility mapping. Magn Reson Med 2013;69:467-476. Eq. 2.
+.. [3] Biondetti E, Karsa A, Grussu F, et al. Multi-echo quantitative susceptibility mapping: how to combine echoes for
+   accuracy and precision at 3 Tesla. Magn Reson Med 2022;88:2101-2116.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+
+from qsmbids.core.checks import check_same_shape, check_voxel_size
+from qsmbids.core.phase import radians_to_ppm, wrap
+from qsmbids.core.unwrap import (UNWRAPPING_METHODS, best_turns, bounding_box, check_echoes, romeo_quality,
+                                 unwrap_romeo)
+
+OFFSET_METHODS = ('mcpc3ds', 'none')
+FIT_METHODS = ('nonlinear', 'linear')
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """What `total_field` returns; all arrays float32, zero outside the mask.
+
+    Attributes
+    ----------
+    field : ndarray, shape (nx, ny, nz)
+        Total field in ppm of B0, positive where it is stronger.
+    residual : ndarray, shape (nx, ny, nz)
+        Relative misfit of the complex signal, 0 (all echoes agree) to 2. Zero for a single echo, which cannot disagree.
+    quality : ndarray, shape (nx, ny, nz)
+        ROMEO quality of the phase, 0 to 1.
+    unwrapped : ndarray, shape (nx, ny, nz, ne)
+        Unwrapped phase without the offset, rad.
+    offset : ndarray, shape (nx, ny, nz), or None
+        Phase at echo time zero that was taken out, rad.
+    """
+
+    field: np.ndarray
+    residual: np.ndarray
+    quality: np.ndarray
+    unwrapped: np.ndarray
+    offset: np.ndarray | None
+
+
+def total_field(phase, magnitude, echo_times, mask, voxel_size, center_frequency_hz, *, offset='mcpc3ds',
+                unwrapping='romeo', fit='nonlinear'):
+    """Return the total field from the wrapped phase of one or more echoes.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (nx, ny, nz, ne)
+        rad, wrapped or not.
+    magnitude : ndarray, same shape, or None
+        Arbitrary units. Without it all voxels and echoes count alike.
+    echo_times : sequence of float
+        s, increasing.
+    mask : ndarray of bool, shape (nx, ny, nz)
+    voxel_size : sequence of float
+        mm.
+    center_frequency_hz : float
+        What 1 ppm is a millionth of (`phase.center_frequency`).
+    offset : {'mcpc3ds', 'none'}
+        How to remove the phase at echo time zero. Needs two echoes; a single echo keeps its offset.
+    unwrapping : {'romeo', 'laplacian'}
+        Laplacian phase is not exact: it lacks a harmonic part, which background field removal would take out.
+    fit : {'nonlinear', 'linear'}
+        How to combine the echoes.
+
+    Returns
+    -------
+    FieldMap
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, the mask is empty, values are not finite, the echo times do not fit, or a method is unknown.
+
+    Notes
+    -----
+    The echoes of a bipolar readout are taken as they are: the linear phase that alternates between them stays.
+    Peak memory beyond input and output: one copy of `phase`, and a dozen volumes the size of the mask's bounding box.
+    """
+    for name, value, known in (('offset', offset, OFFSET_METHODS), ('unwrapping', unwrapping, UNWRAPPING_METHODS),
+                               ('fit', fit, FIT_METHODS)):
+        if value not in known:
+            raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
+    if np.ndim(phase) != 4:
+        raise ValueError(f'phase has shape {np.shape(phase)}, must be (nx, ny, nz, ne)')
+    if not (np.isfinite(center_frequency_hz) and center_frequency_hz > 0):
+        raise ValueError(f'center_frequency_hz is {center_frequency_hz}, must be positive')
+    echo_times = np.zeros(0) if echo_times is None else echo_times
+    phase, mask, times, magnitude = check_echoes(phase, mask, echo_times, magnitude)
+    shift = None
+    if offset == 'mcpc3ds' and times.size > 1:
+        shift = phase_offset_mcpc3ds(phase, magnitude, mask, times, voxel_size)
+        phase = remove_phase_offset(phase, shift)
+    unwrapped = UNWRAPPING_METHODS[unwrapping](phase, mask, echo_times=times, magnitude=magnitude,
+                                               voxel_size=voxel_size)
+    field = fit_field_linear(unwrapped, magnitude, times, mask)
+    if fit == 'nonlinear':
+        field, residual = fit_field_nonlinear(unwrapped, magnitude, times, mask, field)
+    else:
+        residual = complex_residual(unwrapped, magnitude, times, mask, field)
+    quality = romeo_quality(phase, mask, times, magnitude)
+    return FieldMap(radians_to_ppm(field, 1, center_frequency_hz), residual, quality, unwrapped, shift)
+
+
+def phase_offset_mcpc3ds(phase, magnitude, mask, echo_times, voxel_size, *, sigma_mm=8.):
+    """Estimate the phase at echo time zero from the first two echoes (MCPC-3D-S) [1]_.
+
+    The difference of both echoes, unwrapped, says how fast the phase grows; what is left of the first echo at time zero
+    is the offset of coil and pulse, which is smooth. It is smoothed as ``exp(i offset)``, weighted by both magnitudes,
+    with a Gaussian inside the mask.
+
+    Two things differ from the paper. Its width, 10 x 10 x 5 voxels, is in mm here, the same along all axes: how fast a
+    coil's phase changes does not depend on the voxels. And the Gaussian weighs a local quadratic instead of a local
+    mean. At the border of the mask, where all neighbours lie on one side, a mean is off by about 0.8 sigma times the
+    slope, which for a usual coil makes some Hz; the quadratic follows slope and curvature.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (nx, ny, nz, ne)
+        rad, wrapped or not.
+    magnitude : ndarray, same shape, or None
+    mask : ndarray of bool, shape (nx, ny, nz)
+    echo_times : sequence of float
+        s, increasing; at least two. The others serve to find the whole turns of the difference.
+    voxel_size : sequence of float
+        mm.
+    sigma_mm : float, default 8
+        Standard deviation of the Gaussian.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        rad in (-pi, pi]; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If there is but one echo, or the input does not fit.
+    """
+    phase, mask, times, magnitude = check_echoes(phase, mask, echo_times, magnitude)
+    voxel_size = check_voxel_size(voxel_size)
+    if times.size < 2:
+        raise ValueError('phase has one echo; an offset needs two at least')
+    box = bounding_box(mask)
+    phase, magnitude, inside = phase[box], magnitude[box], mask[box]
+    spacing = times[1] - times[0]
+    weight = magnitude[..., 0] * magnitude[..., 1] * inside
+    step = unwrap_romeo(wrap(phase[..., 1] - phase[..., 0]), inside, magnitude=np.sqrt(weight), voxel_size=voxel_size)
+    later = np.arange(2, times.size)
+    step += np.float32(2 * np.pi) * best_turns(step, phase, magnitude, inside, (times[2:] - times[0]) / spacing, later,
+                                               base=0)
+    raw = phase[..., 0] - step * np.float32(times[0] / spacing)
+    offset = np.zeros(mask.shape, np.float32)
+    offset[box] = inside * _smooth_angle(raw, weight, inside, voxel_size, sigma_mm)
+    return offset
+
+
+def remove_phase_offset(phase, offset):
+    """Return ``phase - offset`` of all echoes, wrapped.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (nx, ny, nz, ne)
+        rad.
+    offset : ndarray, shape (nx, ny, nz)
+        rad.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz, ne)
+
+    Raises
+    ------
+    ValueError
+        If both differ in shape.
+    """
+    phase = np.asarray(phase, dtype=np.float32)
+    check_same_shape(phase=phase[..., 0], offset=offset)
+    return wrap(phase - offset[..., None])
+
+
+def fit_field_linear(unwrapped, magnitude, echo_times, mask):
+    """Fit a line through the origin to the unwrapped phase, weighted by the variance of phase, 1 / magnitude^2.
+
+    ``field = sum(m^2 TE phase) / sum(m^2 TE^2)``, which weighs the field of each echo by m^2 TE^2.
+
+    Parameters
+    ----------
+    unwrapped : ndarray, shape (nx, ny, nz, ne)
+        rad, without offset.
+    magnitude : ndarray, same shape, or None
+    echo_times : sequence of float
+        s.
+    mask : ndarray of bool, shape (nx, ny, nz)
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        rad/s; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If the input does not fit.
+    """
+    echoes = check_echoes(unwrapped, mask, echo_times, magnitude)
+    field = np.zeros(echoes.mask.shape, np.float32)
+    _fit_line(echoes.phase, echoes.magnitude, echoes.times.astype(np.float32), echoes.mask, field)
+    return field
+
+
+def fit_field_nonlinear(phase, magnitude, echo_times, mask, initial):
+    """Fit the field to the complex signal of all echoes: minimise ``sum m^2 |exp(i phase) - exp(i field TE)|^2`` [2]_.
+
+    Unlike a line through unwrapped phase it weighs noise as it is, on the complex signal, and a whole turn in a single
+    echo does it no harm: the most precise way to combine echoes [3]_. Gauss-Newton steps for each voxel; a voxel that
+    leaves its start by more than half a turn over the widest echo spacing has gone to another branch and keeps its
+    start.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (nx, ny, nz, ne)
+        rad, wrapped or not, without offset.
+    magnitude : ndarray, same shape, or None
+    echo_times : sequence of float
+        s.
+    mask : ndarray of bool, shape (nx, ny, nz)
+    initial : ndarray, shape (nx, ny, nz)
+        Where to start, rad/s (`fit_field_linear`).
+
+    Returns
+    -------
+    field : ndarray, float32, shape (nx, ny, nz)
+        rad/s; zero outside the mask.
+    residual : ndarray, float32, shape (nx, ny, nz)
+        Square root of the minimum over ``sum m^2``, 0 to 2; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If the input does not fit.
+    """
+    echoes = check_echoes(phase, mask, echo_times, magnitude)
+    initial = np.asarray(initial, dtype=np.float32)
+    check_same_shape(mask=echoes.mask, initial=initial)
+    field = np.where(echoes.mask, initial, np.float32(0))
+    spacings = np.diff(echoes.times) if echoes.times.size > 1 else echoes.times
+    reach = np.float32(np.pi / spacings.max())
+    _fit_phasors(echoes.phase, echoes.magnitude, echoes.times.astype(np.float32), echoes.mask, reach, field)
+    return field, complex_residual(echoes.phase, echoes.magnitude, echoes.times, echoes.mask, field)
+
+
+def complex_residual(phase, magnitude, echo_times, mask, field):
+    """Return the misfit ``sqrt(sum m^2 |exp(i phase) - exp(i field TE)|^2 / sum m^2)`` of a field in rad/s, 0 to 2."""
+    echoes = check_echoes(phase, mask, echo_times, magnitude)
+    residual = np.zeros(echoes.mask.shape, np.float32)
+    _misfit(echoes.phase, echoes.magnitude, echoes.times.astype(np.float32), echoes.mask, field, residual)
+    return residual
+
+
+@njit(cache=True, parallel=True)
+def _fit_line(phase, magnitude, times, mask, field):
+    nx, ny, nz = mask.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                rise, run = np.float32(0), np.float32(1e-20)
+                for e in range(times.size):
+                    weight = magnitude[x, y, z, e] ** 2 * times[e]
+                    rise += weight * phase[x, y, z, e]
+                    run += weight * times[e]
+                field[x, y, z] = rise / run
+
+
+@njit(cache=True, parallel=True)
+def _fit_phasors(phase, magnitude, times, mask, reach, field):
+    nx, ny, nz = mask.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                start = rate = field[x, y, z]
+                for _ in range(20):
+                    slope, curvature = np.float32(0), np.float32(1e-20)
+                    for e in range(times.size):
+                        weight = magnitude[x, y, z, e] ** 2 * times[e]
+                        slope += weight * np.sin(phase[x, y, z, e] - rate * times[e])
+                        curvature += weight * times[e]
+                    step = slope / curvature
+                    rate += step
+                    if abs(step) * times[-1] < np.float32(1e-4):
+                        break
+                if abs(rate - start) <= reach:
+                    field[x, y, z] = rate
+
+
+@njit(cache=True, parallel=True)
+def _misfit(phase, magnitude, times, mask, field, residual):
+    nx, ny, nz = mask.shape
+    two = np.float32(2)
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                total, apart = np.float32(1e-20), np.float32(0)
+                for e in range(times.size):
+                    weight = magnitude[x, y, z, e] ** 2
+                    half = np.sin((phase[x, y, z, e] - field[x, y, z] * times[e]) / two)
+                    apart += weight * half * half
+                    total += weight
+                residual[x, y, z] = two * np.sqrt(apart / total)
+
+
+def _smooth_angle(phase, weight, mask, voxel_size, sigma):
+    """Return the angle of exp(i phase) smoothed by local quadratics under a Gaussian.
+
+    The quadratics are fitted at nodes a third of `sigma` apart that have a voxel of the mask near, then interpolated
+    linearly.
+    """
+    moments, linear = zip(*(_node_matrices(n, step, sigma) for n, step in zip(phase.shape, voxel_size)))
+    near = _contract([matrix.T for matrix in linear], mask.astype(np.float32)) > 0
+    powers = [p for p in np.ndindex(3, 3, 3) if sum(p) <= 2]
+    weights = _moments(moments, weight, 4, near)
+    normal = np.array([[weights[tuple(np.add(p, q))] for q in powers] for p in powers])
+    right = [_moments(moments, weight * part(phase), 2, near) for part in (np.cos, np.sin)]
+    right = np.array([[part[p] for part in right] for p in powers])
+    # Where too few voxels are near for a quadratic this falls back to their mean.
+    diagonal = np.arange(len(powers))
+    normal[diagonal, diagonal] += np.where(diagonal[:, None] > 0, 1e-4, 0) * normal[0, 0] + np.finfo(np.float32).tiny
+    values = np.linalg.solve(np.moveaxis(normal, -1, 0), np.moveaxis(right, -1, 0))[:, 0]
+    values /= np.maximum(np.hypot(values[:, :1], values[:, 1:]), np.finfo(np.float32).tiny)
+    grid = np.zeros((2,) + near.shape, np.float32)
+    grid[:, near] = values.T
+    real, imaginary = (_contract(linear, part) for part in grid)
+    return np.arctan2(imaginary, real)
+
+
+def _node_matrices(count, step, sigma):
+    """Return what takes `count` voxels of an axis to the Gaussian moments 0 to 4 at its nodes, and nodes to voxels."""
+    voxels = np.arange(count) * step
+    pitch = max(sigma / 3, step)
+    nodes = np.arange(int(np.ceil(voxels[-1] / pitch)) + 1) * pitch
+    away = (voxels - nodes[:, None]) / sigma
+    gauss = np.exp(-away ** 2 / 2) * (np.abs(away) <= 4)
+    moments = [(gauss * away ** power).astype(np.float32) for power in range(5)]
+    linear = np.maximum(1 - np.abs(voxels[:, None] - nodes) / pitch, 0).astype(np.float32)
+    return moments, linear
+
+
+def _moments(matrices, volume, degree, near):
+    """Return ``{(p, q, r): moments at the nodes near}`` for all powers that sum up to `degree` at most."""
+    moments = {}
+    for p in range(degree + 1):
+        along_x = _turn(matrices[0][p], volume)
+        for q in range(degree + 1 - p):
+            along_xy = _turn(matrices[1][q], along_x)
+            for r in range(degree + 1 - p - q):
+                moments[p, q, r] = _turn(matrices[2][r], along_xy)[near].astype(np.float64)
+    return moments
+
+
+def _contract(matrices, volume):
+    """Apply a matrix along each axis."""
+    for matrix in matrices:
+        volume = _turn(matrix, volume)
+    return volume
+
+
+def _turn(matrix, volume):
+    """Apply a matrix along the first axis and make that the last: three turns are through with a volume."""
+    product = np.zeros((len(matrix), volume[0].size), np.float32)
+    _multiply(np.ascontiguousarray(matrix), volume.reshape(len(volume), -1), product)
+    return np.ascontiguousarray(product.T).reshape(volume.shape[1:] + (len(matrix),))
+
+
+@njit(cache=True, parallel=True)
+def _multiply(matrix, rows, product):
+    """Add ``matrix @ rows`` to `product`. Most of the matrix is zero, and BLAS would not mind the thread limit."""
+    for i in prange(matrix.shape[0]):
+        for j in range(matrix.shape[1]):
+            factor = matrix[i, j]
+            if factor != 0:
+                for k in range(rows.shape[1]):
+                    product[i, k] += factor * rows[j, k]

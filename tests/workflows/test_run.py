@@ -1,0 +1,89 @@
+import os
+import time
+
+import pytest
+from nipype.interfaces.utility import Function
+from nipype.pipeline import engine as pe
+
+from qsmbids.workflows.run import configure_nipype, crash_reason, find_failure, make_plugin, run_workflow
+
+
+def kill_yourself():
+    import os
+    import signal
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def double(x):
+    return 2 * x
+
+
+def fail(x):
+    raise ValueError(f'{x} is wrong, must be right')
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    configure_nipype(stop_on_first_crash=False, resource_monitor=False, crash_folder=tmp_path / 'crash')
+    return pe.Workflow('wf', base_dir=str(tmp_path))
+
+
+def node(function, name, **inputs):
+    made = pe.Node(Function(input_names=list(inputs), output_names=['out'], function=function), name=name)
+    for key, value in inputs.items():
+        setattr(made.inputs, key, value)
+    return made
+
+
+@pytest.mark.parametrize('nprocs', [1, 2])
+def test_a_failed_node_is_found_with_its_reason(workflow, tmp_path, nprocs):
+    start = time.time()
+    workflow.add_nodes([node(fail, 'bad', x=3), node(double, 'good', x=4)])
+    assert run_workflow(workflow, *make_plugin(nprocs=nprocs, memory_gb=1))
+    reason, path = find_failure(tmp_path / 'crash', start)
+    assert reason == '3 is wrong, must be right' and os.path.isfile(path)
+    assert (tmp_path / 'wf' / 'good' / 'result_good.pklz').is_file()
+    assert find_failure(tmp_path / 'crash', time.time() + 10) is None
+
+
+def test_a_killed_worker_fails_its_node_and_the_rest_goes_on(workflow, tmp_path):
+    start = time.time()
+    first = node(kill_yourself, 'killed')
+    workflow.add_nodes([first])
+    for index in range(4):
+        workflow.add_nodes([node(double, f'good{index}', x=index)])
+    after = node(double, 'after', x=1)
+    workflow.connect(first, 'out', after, 'x')
+    plugin, arguments = make_plugin(nprocs=2, memory_gb=1)
+    assert run_workflow(workflow, plugin, arguments)
+    reason, _ = find_failure(tmp_path / 'crash', start)
+    assert 'killed' in reason and '--mem' in reason
+    assert time.time() - start < 60
+    finished = [i for i in range(4) if (tmp_path / 'wf' / f'good{i}' / f'result_good{i}.pklz').is_file()]
+    # At most the one that ran beside the killed node is lost with the pool.
+    assert len(finished) >= 3
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('Traceback:\n  File "x"\nqsmbids.files.FileError: a.nii: is truncated. Copy it again.\n',
+     'a.nii: is truncated. Copy it again.'),
+    ('Traceback:\nMemoryError: no room\n', 'MemoryError: no room'),
+    ('nonsense', 'no exception was recorded; see the crash file')])
+def test_the_reason_of_a_crash_is_one_line(text, reason):
+    assert crash_reason(text) == reason
+
+
+@pytest.mark.parametrize('name, text, message', [
+    ('p.toml', 'plugin = "SLURMGraph"', 'SLURMGraph'), ('p.json', '{}', 'must name a plugin'),
+    ('p.json', '{', 'cannot be read')])
+def test_wrong_plugin_files(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        make_plugin(nprocs=2, memory_gb=1, plugin_file=path)
+
+
+def test_plugin_file(tmp_path):
+    path = tmp_path / 'p.toml'
+    path.write_text('plugin = "SLURM"\n[plugin_args]\nsbatch_args = "--time=10"\n')
+    assert make_plugin(nprocs=2, memory_gb=1, plugin_file=path) == ('SLURM', {'sbatch_args': '--time=10'})

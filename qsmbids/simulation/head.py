@@ -144,8 +144,7 @@ def digital_head(shape, affine, seed=0, pose=None):
     person = _person(seed)
     to_head = np.asarray(affine, float)
     if pose is not None:
-        pose = np.asarray(pose, float)
-        to_head = np.vstack([_inverse_rigid(pose) @ to_head, [0, 0, 0, 1]])
+        to_head = _inverse_rigid(np.asarray(pose, float)) @ to_head
     labels = np.empty(shape, np.uint8)
     chi = np.empty(shape, np.float32)
     values = np.array([tissue.chi for tissue in person.tissues], np.float32)
@@ -165,7 +164,7 @@ def digital_head(shape, affine, seed=0, pose=None):
 class _Person:
     scale: np.ndarray        # of the head, per axis
     lattice: np.ndarray      # random numbers that fold the cortex and texture the tissues
-    nuclei: dict             # name -> [(side, centre, half-axes, turn)]
+    nuclei: dict             # name -> [(centre, half-axes, turn)] of both sides
     veins: np.ndarray        # (n, 4): x, y, z, radius
     tissues: tuple
 
@@ -178,7 +177,7 @@ def _person(seed):
     for name, (centre, axes, turn) in ELLIPSOID_NUCLEI.items():
         # Both sides differ from the table together, and a little from each other.
         shift, growth = rng.standard_normal(3) * .4, .03 * rng.standard_normal()
-        nuclei[name] = [(side, np.add(centre, shift + .2 * rng.standard_normal(3)) * (side, 1, 1),
+        nuclei[name] = [(np.add(centre, shift + .2 * rng.standard_normal(3)) * (side, 1, 1),
                          np.multiply(axes, 1 + growth + .01 * rng.standard_normal()), side * turn) for side in (1, -1)]
     tissues = []
     for name, tissue in TISSUES.items():
@@ -262,7 +261,7 @@ def _paint_brain(p, cerebrum, temporal, cerebellum, stem, person):
         labels[space < 0] = LABELS['ventricle']
     labels[_tube(mirrored, CAUDATE) < 0] = LABELS['caudate']
     for name, both in person.nuclei.items():
-        for _, centre, axes, turn in both:
+        for centre, axes, turn in both:
             _paint_nucleus(labels, LABELS[name], p, centre, axes, turn, person)
     return labels
 

@@ -103,7 +103,7 @@ class Scan:
     mask: np.ndarray
 
 
-def simulate(sample, sequence, seed=0, surround_mm=40.):
+def simulate(sample, sequence, seed=0, surround_mm=80.):
     """Scan an object.
 
     Parameters
@@ -113,8 +113,8 @@ def simulate(sample, sequence, seed=0, surround_mm=40.):
     sequence : Sequence
     seed : int, default 0
         Of coil and noise.
-    surround_mm : float, default 40
-        How far beyond the field of view the object still makes field.
+    surround_mm : float, default 80
+        How far beyond the field of view the object still makes field; the rest of a body is cut off there.
 
     Returns
     -------
@@ -127,7 +127,8 @@ def simulate(sample, sequence, seed=0, surround_mm=40.):
 
     Notes
     -----
-    The field is the dearest part: 8 fine volumes of float32 at its peak, times 2 for its spectrum.
+    The field is the dearest part: its zero-padded spectrum and kernel take about 24 times the memory of a fine volume
+    that holds the field of view and the object around it.
     """
     factor = sequence.supersampling
     if factor < 1:
@@ -136,18 +137,18 @@ def simulate(sample, sequence, seed=0, surround_mm=40.):
         raise ValueError(f'sequence.echo_times is {sequence.echo_times}, must be one or more times >= 0 s')
     fine_affine, fine_shape = fine_grid(sequence)
     fine_voxel = np.array(sequence.voxel_size) / factor
-    margin = np.ceil(surround_mm / fine_voxel).astype(int)
+    below, above = _surround(sample, fine_affine, fine_shape, surround_mm)
     wide_affine = fine_affine.copy()
-    wide_affine[:3, 3] -= fine_affine[:3, :3] @ margin
-    wide = sample(tuple(int(n) for n in fine_shape + 2 * margin), wide_affine)
-    view = tuple(slice(int(m), int(m + n)) for m, n in zip(margin, fine_shape))
+    wide_affine[:3, 3] -= fine_affine[:3, :3] @ below
+    wide = sample(tuple(int(n) for n in below + fine_shape + above), wide_affine)
+    view = tuple(slice(int(m), int(m + n)) for m, n in zip(below, fine_shape))
     # Air of the same susceptibility goes on for ever: only the difference to it makes field.
     field = forward_field(wide.chi - np.float32(wide.chi_outside), fine_voxel, sequence.b0_dir)[view].copy()
     head = wide[view]
     del wide
     brain = head.map('brain')
     _shim(field, brain, fine_affine, sequence.shim_order)
-    local = forward_field(head.chi * brain, fine_voxel, sequence.b0_dir, margin=margin)
+    local = forward_field(head.chi * brain, fine_voxel, sequence.b0_dir)
     signal = acquire(head, field, sequence, seed)
     return Scan(sequence, signal, _block_mean(field, factor), _block_mean(local, factor),
                 _block_mean(head.chi, factor), _block_mean(head.map('r2star'), factor), _majority(head, factor),
@@ -161,6 +162,26 @@ def fine_grid(sequence):
     affine[:3, 3] += affine[:3, :3] @ np.full(3, (1 / factor - 1) / 2)
     affine[:3, :3] /= factor
     return affine, np.array(sequence.shape) * factor
+
+
+def _surround(sample, affine, shape, reach):
+    """Return how many voxels the object goes beyond a grid before and behind each axis, `reach` mm at most.
+
+    A coarse look at the object finds where nothing but the surrounding air is left.
+    """
+    stride = np.maximum(np.rint(8 / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))), 1).astype(int)
+    coarse = affine.copy()
+    coarse[:3, :3] *= stride
+    margin = np.ceil(reach / np.sqrt((coarse[:3, :3] ** 2).sum(axis=0))).astype(int)
+    coarse[:3, 3] -= coarse[:3, :3] @ margin
+    look = sample(tuple(int(n) for n in 2 * margin + -(-shape // stride)), coarse)
+    occupied = np.argwhere(look.chi != np.float32(look.chi_outside))
+    if not occupied.size:
+        return np.zeros(3, int), np.zeros(3, int)
+    # One coarse voxel more: the edge lies between two of them.
+    first, last = occupied.min(axis=0) - 1 - margin, occupied.max(axis=0) + 1 - margin
+    return (np.clip(-first, 0, margin) * stride,
+            np.clip(last * stride - shape + 1, 0, margin * stride))
 
 
 def acquire(head, field, sequence, seed=0):

@@ -22,7 +22,7 @@ Simulated gradient-echo scans of digital heads: no person was scanned. Made by
 
 | Participant | What it is |
 |---|---|
-| sub-01 | two sessions, the head moved between them; 3 echoes, 4 mm; phase as Siemens levels 0..4095; 2.89 T sold as 3 T |
+| sub-01 | two sessions, the head moved in between; 3 echoes, 4 mm; phase as Siemens levels 0..4095; a "3 T" of 2.89 T |
 | sub-02 | oblique by 25 degrees, 3 x 3 x 5 mm; real and imaginary parts; sidecars inherited from the root |
 | sub-03 | sagittal slices, one echo (T2starw), 1.5 T; phase as Philips stores radians |
 | sub-broken | no EchoTime in the sidecars, a few voxels: software must report it and go on |

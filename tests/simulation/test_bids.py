@@ -1,7 +1,5 @@
 import gzip
 import json
-import shutil
-import subprocess
 from functools import partial
 
 import nibabel as nib
@@ -117,7 +115,7 @@ def test_sidecars_can_be_inherited_and_broken(tmp_path, scan):
                       if key != 'EchoTime'}
 
 
-def test_truth_is_a_valid_derivative(tmp_path, scan):
+def test_truth_is_a_valid_derivative(tmp_path, scan, validator_errors):
     write_description(tmp_path, 'test')
     write_bytes(tmp_path / 'README', b'Simulated for a test of the writer; it holds one participant and no person.')
     write_scan(tmp_path, scan, {'sub': '01'})
@@ -127,12 +125,3 @@ def test_truth_is_a_valid_derivative(tmp_path, scan):
     local = nib.load(truth / 'sub-01' / 'fmap' / 'sub-01_desc-local_fieldmap.nii.gz').get_fdata()
     assert local == pytest.approx(scan.local_field * 127.731, rel=1e-4, abs=1e-6)  # 42.577 MHz/T at 3 T
     assert validator_errors(tmp_path) == [] and validator_errors(truth) == []
-
-
-def validator_errors(root):
-    program = shutil.which('bids-validator-deno')
-    if program is None:
-        pytest.skip('bids-validator-deno is not installed (pip install qsmbids[test])')
-    run = subprocess.run([program, str(root), '--ignoreNiftiHeaders', '--json'], capture_output=True, text=True)
-    issues = json.loads(run.stdout)['issues']['issues']
-    return [(i['code'], i.get('subCode'), i.get('location')) for i in issues if i['severity'] == 'error']

@@ -125,3 +125,12 @@ def test_truth_is_on_the_grid_of_the_scan():
 def test_impossible_sequences_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         simulate(digital_head, replace(HEAD_SEQUENCE, **fields))
+
+
+def test_fine_voxels_fill_the_coarse_ones():
+    affine = np.array([[0, -2, 0, 5], [3, 0, 0, -7], [0, 0, 4, 1], [0, 0, 0, 1.]])
+    fine, shape = fine_grid(Sequence((4, 5, 6), affine, (.01,), supersampling=3))
+    assert tuple(shape) == (12, 15, 18)
+    inside = np.stack(np.meshgrid(*(3 * n + np.arange(3) for n in (1, 4, 2)), indexing='ij'), axis=-1).reshape(-1, 3)
+    centre = (inside @ fine[:3, :3].T + fine[:3, 3]).mean(axis=0)
+    assert centre == pytest.approx(affine[:3, :3] @ (1, 4, 2) + affine[:3, 3])

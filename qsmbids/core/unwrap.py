@@ -67,13 +67,12 @@ def unwrap_romeo(phase, mask, echo_times=None, magnitude=None, template=None, *,
 
     Notes
     -----
-    Peak memory beyond input and output: 32 bytes per voxel of the mask's bounding box.
+    Peak memory beyond input and output: about 30 bytes per voxel of the mask's bounding box.
     """
     echoes = check_echoes(phase, mask, echo_times, magnitude)
     template = _check_template(template, echoes)
-    inside, wrapped, weights = _weigh(echoes, template)
-    grown = np.zeros_like(wrapped)
-    parts = _grow(wrapped.reshape(-1), inside.reshape(-1), weights, _strides(inside), grown.reshape(-1))
+    inside, grown, weights = _weigh(echoes, template)
+    parts = _grow(grown.reshape(-1), inside.reshape(-1), weights, _strides(inside))
     box = bounding_box(echoes.mask)
     grown, inside = (np.ascontiguousarray(v[1:-1, 1:-1, 1:-1]) for v in (grown, inside))
     if parts > 1:
@@ -332,8 +331,8 @@ def _weigh_edges(phase, second, ratio, magnitude, inside, strides, weights):
 
 
 @njit(cache=True)
-def _grow(wrapped, inside, weights, strides, grown):
-    """Unwrap every connected part of the mask and return their number.
+def _grow(phase, inside, weights, strides):
+    """Unwrap every connected part of the mask, in place, and return their number.
 
     The edges that lead out of the region lie in one linked list per level, last in, first out: neighbours in time are
     neighbours in memory. Which voxel starts a part is of no account: best-first growth follows the maximum spanning
@@ -343,11 +342,10 @@ def _grow(wrapped, inside, weights, strides, grown):
     following = np.empty(weights.size, np.int32)
     waiting = inside.copy()
     parts = 0
-    for seed in range(wrapped.size):
+    for seed in range(phase.size):
         if not waiting[seed]:
             continue
         parts += 1
-        grown[seed] = wrapped[seed]
         waiting[seed] = False
         level = _push(seed, weights, strides, waiting, heads, following, 0)
         while level > 0:
@@ -362,7 +360,7 @@ def _grow(wrapped, inside, weights, strides, grown):
                 start, end = end, start
             elif not waiting[end]:
                 continue
-            grown[end] = wrapped[end] + _TWO_PI * np.rint((grown[start] - wrapped[end]) / _TWO_PI)
+            phase[end] += _TWO_PI * np.rint((phase[start] - phase[end]) / _TWO_PI)
             waiting[end] = False
             level = _push(end, weights, strides, waiting, heads, following, level)
     return parts
@@ -440,22 +438,25 @@ def _follow(phase, magnitude, mask, template, times, order, unwrapped):
 
 
 def _join_parts(grown, inside, voxel_size):
-    """Shift all parts of a mask but the largest by whole turns, in place, to meet it across the narrowest gap."""
+    """Shift all parts of a mask but the largest by whole turns, in place, to meet it across the narrowest gap.
+
+    The median step over the voxels of its surface that are up to half as far again as the closest one decides.
+    """
     parts, count = label(inside)
     largest = np.argmax(np.bincount(parts.reshape(-1))[1:]) + 1
     places = np.argwhere(inside & ~binary_erosion(inside))
     owners, values = parts[tuple(places.T)], grown[tuple(places.T)]
-    main = owners == largest
-    tree = cKDTree(places[main] * np.array(voxel_size))
-    places, order = places[~main], np.argsort(owners[~main], kind='stable')
-    distance, nearest = tree.query(places[order] * np.array(voxel_size))
-    steps = (values[main][nearest] - values[~main][order]) / _TWO_PI
-    owners = owners[~main][order]
+    places, main = places * np.array(voxel_size), owners == largest
+    distance, nearest = cKDTree(places[main]).query(places[~main])
+    owners, steps = owners[~main], (values[main][nearest] - values[~main]) / _TWO_PI
+    gap = np.full(count + 1, np.inf)
+    np.minimum.at(gap, owners, distance)
+    narrow = distance <= 1.5 * gap[owners]
+    owners, steps = owners[narrow], steps[narrow]
+    order = np.lexsort((steps, owners))
+    found, first, voxels = np.unique(owners[order], return_index=True, return_counts=True)
     turns = np.zeros(count + 1, np.float32)
-    starts = np.flatnonzero(np.diff(owners, prepend=-1))
-    for first, end in zip(starts, [*starts[1:], owners.size]):
-        near = distance[first:end] <= 1.5 * distance[first:end].min()
-        turns[owners[first]] = np.rint(np.median(steps[first:end][near]))
+    turns[found] = np.rint(steps[order][first + voxels // 2])
     grown += _TWO_PI * turns[parts]
 
 

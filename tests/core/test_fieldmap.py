@@ -7,14 +7,14 @@ from qsmbids.core.phase import ppm_to_hz
 from qsmbids.core.threads import use_threads
 
 FREQUENCY = 123.25e6
-VOXEL_SIZE = (3., 3., 3.5)
+VOXEL_SIZE = (3.6, 3.6, 4.2)
 TRAINS = [(0.004, 0.008, 0.012, 0.016, 0.020), (0.00239, 0.00492), (0.005, 0.009, 0.0135)]
 
 
 class Head:
     """A simulated multi-echo scan: 200 Hz of background with a steep source, a coil's offset, and T2* decay."""
 
-    def __init__(self, echo_times, snr=np.inf, shape=(58, 66, 46), shift=0., seed=0):
+    def __init__(self, echo_times, snr=np.inf, shape=(48, 55, 38), shift=0., seed=0):
         rng = np.random.default_rng(seed)
         times = np.asarray(echo_times)
         x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing='ij')
@@ -120,18 +120,18 @@ def test_residual_is_the_relative_misfit():
     assert quarter[head.mask] == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize('voxel_size', [VOXEL_SIZE, (1., 1., 1.)])
+@pytest.mark.parametrize('voxel_size', [VOXEL_SIZE, (2.4, 2.4, 2.8)])
 def test_offset_follows_the_coil_up_to_the_border(voxel_size):
     head = Head((0.00239, 0.00492))
     offset = phase_offset_mcpc3ds(head.phase, head.magnitude, head.mask, head.echo_times, voxel_size)
     error = np.angle(np.exp(1j * (offset - head.offset)))[head.mask]
-    assert np.abs(error).max() < (0.003 if voxel_size is VOXEL_SIZE else 0.03)
+    assert np.abs(error).max() < (0.003 if voxel_size is VOXEL_SIZE else 0.012)
 
 
 def test_offset_ignores_voids_and_needs_no_magnitude():
     head = Head((0.004, 0.008), 40)
     hole = np.zeros(head.mask.shape, bool)
-    hole[20:30, 20:30, 20:26] = True
+    hole[16:25, 16:25, 16:21] = True
     head.magnitude[hole] *= 1e-3
     head.phase[hole] = np.random.default_rng(5).uniform(-np.pi, np.pi, (hole.sum(), 2))
     for magnitude, limit in ((head.magnitude, 0.1), (None, 0.5)):

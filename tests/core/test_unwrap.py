@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from qsmbids.core.methods import UNWRAPPING
 from qsmbids.core.phase import wrap
 from qsmbids.core.threads import use_threads
 from qsmbids.core.unwrap import UNWRAPPING_METHODS, romeo_quality, unwrap_laplacian, unwrap_romeo
@@ -155,8 +156,9 @@ def laplacian(volume, voxel_size):
                for axis, step in enumerate(voxel_size))
 
 
-@pytest.mark.parametrize('method', UNWRAPPING_METHODS)
+@pytest.mark.parametrize('method', UNWRAPPING)
 def test_methods_share_a_signature(method):
+    assert UNWRAPPING_METHODS[method] is UNWRAPPING[method].load()
     field, mask, magnitude = head((20, 20, 20))
     phase, noisy = scan(field, magnitude, (0.004, 0.008), 50)
     unwrapped = UNWRAPPING_METHODS[method](phase, mask, echo_times=(0.004, 0.008), magnitude=noisy,

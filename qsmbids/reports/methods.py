@@ -58,4 +58,4 @@ def _reference(entry):
     where = ', '.join(entry[name] for name in ('journal', 'booktitle', 'publisher', 'volume', 'pages')
                       if name in entry)
     doi = f' doi:{entry["doi"]}' if 'doi' in entry else ''
-    return f'{entry["author"]}. {entry["title"]}. {where}, {entry["year"]}.{doi}'
+    return f'{entry["author"].rstrip(".")}. {entry["title"].rstrip("?")}. {where}, {entry["year"]}.{doi}'

@@ -17,7 +17,6 @@ DESCRIPTIONS = {
     'reference': 'Ventricular cerebrospinal fluid, the region of the CSF reference',
     'total': 'Total field: of the susceptibility inside and outside of the brain',
     'local': 'Local field: background removed',
-    'combined': 'Root mean square of the magnitude over the echoes',
     'fit': 'Relative residual of the echo fit of the complex signal, 0 to 2',
     'consensus': 'How the run stands to the requirements of the consensus recommendation for QSM',
     **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY).items()},
@@ -33,7 +32,7 @@ class Output:
     port : str
         Field of the sink workflow that feeds it.
     suffix, desc, datatype, extension : str
-        What its name is made of.
+        What its name is made of; `desc` may be None.
     metadata : dict
         Its sidecar; none for files that are JSON themselves.
     extra : str
@@ -42,7 +41,7 @@ class Output:
 
     port: str
     suffix: str
-    desc: str
+    desc: str | None
     datatype: str = 'anat'
     extension: str = '.nii.gz'
     metadata: dict = field(default_factory=dict)
@@ -96,8 +95,9 @@ def init_ds_wf(acquisition, output_dir, outputs, name='ds_wf'):
     for output in outputs:
         sink = WriteDerivative(output_dir=str(output_dir), path=output.path(acquisition))
         if output.metadata:
-            sink.inputs.metadata = output.metadata | common | {'Description': DESCRIPTIONS[output.desc]}
-        node = pe.Node(sink, name=f'ds_{output.port}_{output.desc}', mem_gb=0.5)
+            described = {'Description': DESCRIPTIONS[output.desc]} if output.desc else {}
+            sink.inputs.metadata = output.metadata | common | described
+        node = pe.Node(sink, name=f'ds_{output.port}', mem_gb=0.5)
         workflow.connect([(inputnode, node, [(output.port, 'in_file')])])
         if output.extra:
             workflow.connect([(inputnode, node, [(output.extra, 'extra')])])
@@ -125,7 +125,9 @@ def _field_outputs(settings, several):
         Output('total_field', 'fieldmap', 'total', 'fmap', metadata=total),
         Output('local_field', 'fieldmap', 'local', 'fmap',
                metadata=total | {'BackgroundRemoval': _algorithm(BACKGROUND, settings['background'])}),
-        Output('combined', 'magnitude', 'combined', 'fmap', metadata={'Units': 'arbitrary'})]
+        # Without a desc-, so that it counts as the magnitude that BIDS wants beside both field maps.
+        Output('combined', 'magnitude', None, 'fmap', metadata={
+            'Units': 'arbitrary', 'Description': 'Root mean square of the magnitude over the echoes'})]
     if several:
         outputs.append(Output('residual', 'residual', 'fit', metadata={'Units': 'arbitrary'}))
     return outputs

@@ -1,0 +1,111 @@
+"""The figures of an acquisition, as files beside the page of its participant."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
+
+from qsmbids.files import write_atomically
+from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
+from qsmbids.interfaces.images import load_image
+from qsmbids.reports.figures import draw_figure, view_brain
+
+_IMAGES = ('magnitude', 'brain', 'reliable', 'qsm', 'csf', 'phase', 'unwrapped', 'total_field', 'local_field',
+           'residual', 'r2star')
+
+
+class DrawFiguresInputSpec(NumericInputSpec):
+    output_dir = traits.Directory(mandatory=True)
+    subject = traits.Str(mandatory=True, desc='label, without sub-')
+    stem = traits.Str(mandatory=True, desc='what the names of the files begin with')
+    magnitude = File(exists=True, mandatory=True, desc='3D, combined over the echoes')
+    brain = File(exists=True, mandatory=True, desc='brain mask')
+    reliable = File(exists=True, desc='where the echo fit is trusted')
+    qsm = File(exists=True, desc='where the susceptibility is known')
+    csf = File(exists=True, desc='reference region; shown on R2*')
+    phase = File(exists=True, desc='4D, echo last, rad, wrapped')
+    unwrapped = File(exists=True, desc='3D, last echo, rad')
+    total_field = File(exists=True, desc='ppm')
+    local_field = File(exists=True, desc='ppm')
+    residual = File(exists=True, desc='relative residual of the echo fit')
+    r2star = File(exists=True, desc='1/s')
+    chi = InputMultiObject(File(exists=True), desc='one map per method, ppm')
+    chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
+
+
+class DrawFiguresOutputSpec(TraitedSpec):
+    files = traits.List(File(), desc='PNG, in the order of the page')
+
+
+class DrawFigures(NumericInterface):
+    """Draw what there is; runs always, so that what was deleted comes back, but draws only what changed."""
+
+    input_spec = DrawFiguresInputSpec
+    output_spec = DrawFiguresOutputSpec
+    _always_run = True
+
+    def _compute(self, folder):
+        chosen, view = self.inputs, None
+        target = Path(chosen.output_dir) / f'sub-{chosen.subject}' / 'figures'
+        self._results['files'] = []
+        for desc, job in self._plan().items():
+            path = target / f'{chosen.stem}_desc-{desc}_figure.png'
+            self._results['files'].append(str(path))
+            if not _is_current(path, job.sources + (chosen.brain,)):
+                if view is None:
+                    brain = _open(chosen.brain) > 0.5
+                    view = view_brain(brain, load_image(chosen.brain).affine)
+                _draw(path, job, view, brain)
+
+    def _plan(self):
+        """Return the figures that the inputs allow, by the ``desc-`` of their files."""
+        paths = {name: given(getattr(self.inputs, name)) for name in _IMAGES}
+        masks = {name: paths[name] for name in ('brain', 'reliable', 'qsm') if paths[name]}
+        plan = {'magnitude': _Job('magnitude', paths['magnitude'], masks)}
+        for name in ('phase', 'unwrapped', 'total_field', 'residual', 'local_field'):
+            if paths[name]:
+                figure = name.replace('_', '')
+                trusted = masks if name == 'residual' else {}
+                plan[figure] = _Job(figure, paths[name], {k: v for k, v in trusted.items() if k == 'reliable'})
+        for method, path in zip(given(self.inputs.chi_names, []), given(self.inputs.chi, [])):
+            plan[f'chi{method}'] = _Job('chi', path, {})
+        if paths['r2star']:
+            plan['r2star'] = _Job('r2star', paths['r2star'], {})
+            if paths['csf']:
+                plan['csf'] = _Job('csf', paths['r2star'], {'csf': paths['csf']})
+        return plan
+
+
+class _Job(NamedTuple):
+    figure: str
+    volume: str
+    outlines: dict
+
+    @property
+    def sources(self):
+        return (self.volume, *self.outlines.values())
+
+
+def _is_current(path, sources):
+    return path.is_file() and path.stat().st_mtime >= max(Path(source).stat().st_mtime for source in sources)
+
+
+def _draw(path, job, view, brain):
+    volume = _open(job.volume)
+    layers = {'': volume}
+    if volume.ndim == 4:
+        layers = {'first echo,': volume[..., 0], 'last echo,': volume[..., -1]} if volume.shape[3] > 1 else \
+            {'': volume[..., 0]}
+    outlines = {name: _open(source) > 0.5 for name, source in job.outlines.items()}
+    if job.figure == 'magnitude':
+        view = view.whole()
+    elif job.figure == 'csf':
+        view = view.through(outlines['csf'])
+    content = draw_figure(job.figure, view, layers, brain, outlines)
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+
+
+def _open(path):
+    """Return the voxels of an image, read from the disk only where they are looked at."""
+    return np.asanyarray(load_image(path).dataobj)

@@ -1,0 +1,356 @@
+"""Figures for the page of a participant: slices of a volume as the patient lies, whatever its axes and voxels are.
+
+All show the neurological convention: the patient's left is on the left of the picture.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, io_orientation
+
+# Axis that a plane is cut across, then the axes that run to the right and up; 0, 1, 2 are right, anterior, superior.
+PLANES = {'axial': (2, 0, 1), 'coronal': (1, 0, 2), 'sagittal': (0, 1, 2)}
+OUTLINES = {'brain': ('#5ec8ff', 'brain mask'), 'reliable': ('#ffd84d', 'reliable mask'),
+            'qsm': ('#ff6f91', 'susceptibility mask'), 'csf': ('#ffd84d', 'reference region')}
+_ENDS = (('L', 'R'), ('P', 'A'), ('I', 'S'))
+# Where in the brain's bounding box the slices lie.
+_FRACTIONS = (0.25, 0.39, 0.5, 0.6, 0.74)
+_TILE, _GAP, _FOOT, _DPI = 208, 6, 46, 100
+_GROUND, _INK = '#101317', '#e8ecf1'
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one kind of figure shows and how to read it.
+
+    Attributes
+    ----------
+    title, caption : str
+        The caption says what to look for and which failure it shows.
+    unit : str
+    limits : tuple of float or None
+        Of the colour scale; from the data if None.
+    colours : str
+        matplotlib colour map.
+    masked : bool
+        Whether what lies outside of the brain is left out.
+    """
+
+    title: str
+    caption: str
+    unit: str = ''
+    limits: tuple | None = None
+    colours: str = 'gray'
+    masked: bool = True
+
+
+FIGURES = {
+    'magnitude': Figure(
+        'Magnitude and masks',
+        'The blue line should follow the surface of the brain. Inside it, yellow bounds where the echo fit of the '
+        'phase can be trusted, and red bounds the susceptibility map. Look for brain outside of the blue line, scalp '
+        'or eyes inside of it, and for holes that are not veins, bleeds or the air above the sinuses.',
+        'arbitrary units', masked=False),
+    'phase': Figure(
+        'Wrapped phase',
+        'Fringes should be smooth, closed or running out of the brain, and denser in the last echo. A fringe that '
+        'ends inside the brain is a failed coil combination; stripes from slice to slice are a vendor\'s sign '
+        'pattern that was not undone; grey noise all over means phase that was scaled wrongly.',
+        'rad', (-np.pi, np.pi)),
+    'unwrapped': Figure(
+        'Unwrapped phase of the last echo',
+        'It should change smoothly, but near air and in veins. A sharp step along a line or around a patch is a wrap '
+        'that was left, and becomes a streak in the susceptibility map.',
+        'rad'),
+    'totalfield': Figure(
+        'Total field',
+        'Large and smooth, strongest above the sinuses and the ear canals. A step, a patch of another colour or '
+        'speckles inside the brain are failures of unwrapping or of the echo fit.',
+        'ppm', colours='RdBu_r'),
+    'residual': Figure(
+        'Residual of the echo fit, and the reliable mask',
+        'Dark is good: one field explains all echoes. Yellow bounds what is trusted. Bright is expected at the '
+        'sinuses, in large vessels and at the rim. Bright patches elsewhere are motion, flow or unwrapping errors; a '
+        'bright brain as a whole points to a phase offset between the echoes.',
+        'relative', (0.0, 0.6)),
+    'localfield': Figure(
+        'Local field',
+        'Veins, nuclei and the cortex should stand out on an even grey. Broad shading from one side of the brain to '
+        'the other, or a dark or bright rim, is background that was left.',
+        'ppm', (-0.05, 0.05), masked=False),
+    'chi': Figure(
+        'Susceptibility',
+        'Veins and iron-rich nuclei should be bright, calcifications dark. All the other way round: the phase has '
+        'the wrong sign (--phase-sign). Streaks that cross the brain at a slant come from errors at their tip; a '
+        'cloudy, shaded map comes from background that was left; a flat one from too much regularisation.',
+        'ppm', (-0.1, 0.1), masked=False),
+    'r2star': Figure(
+        'R2*',
+        'Nuclei and veins bright, ventricles dark, grey and white matter around 15 to 25 1/s at 3 T. Bright clouds '
+        'above the sinuses are dephasing across voxels, not iron; rings or ghosts are motion.',
+        '1/s', (0.0, 50.0)),
+    'csf': Figure(
+        'Reference region on R2*',
+        'The yellow line should enclose fluid of the ventricles only. Choroid plexus, a vein or tissue in it '
+        'shifts every value that refers to it. No line: no ventricles were found.',
+        '1/s', (0.0, 50.0)),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """Which slices of a grid to show, and which part of them.
+
+    Attributes
+    ----------
+    orientation : ndarray, shape (3, 2)
+        Turns the voxel axes to right, anterior, superior; as from :func:`nibabel.orientations.io_orientation`.
+    voxel_size : tuple of float
+        mm along right, anterior, superior.
+    box : tuple of slice
+        What of each axis to show, in turned voxels.
+    positions : tuple of tuple of int
+        Slices across each axis, in turned voxels.
+    shape : tuple of int
+        Of the grid, turned.
+    """
+
+    orientation: np.ndarray
+    voxel_size: tuple
+    box: tuple
+    positions: tuple
+    shape: tuple
+
+    def cut(self, volume, plane, position):
+        """Return a slice of a volume, shape ``(rows, columns)``, from inferior or posterior row to the opposite."""
+        across, right, up = PLANES[plane]
+        index = [slice(None)] * 3
+        index[right], index[up], index[across] = self.box[right], self.box[up], position
+        return np.asarray(apply_orientation(volume, self.orientation)[tuple(index)]).T
+
+    def index(self, axis, position):
+        """Return where a slice is in the file, such as ``k 57``."""
+        source = int(np.flatnonzero(self.orientation[:, 0] == axis)[0])
+        flipped = self.orientation[source, 1] < 0
+        return f'{"ijk"[source]} {self.shape[axis] - 1 - position if flipped else position}'
+
+    def whole(self):
+        """Return the view of the same slices from edge to edge."""
+        return replace(self, box=(slice(None),) * 3)
+
+    def through(self, mask):
+        """Return the view with slices that pass through a mask, unless that is empty."""
+        bounds = _bounds(apply_orientation(mask, self.orientation))
+        return replace(self, positions=_positions(bounds)) if bounds else self
+
+
+def view_brain(mask, affine, margin=8.0):
+    """Return the view of a brain.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (nx, ny, nz)
+    affine : ndarray, shape (4, 4)
+    margin : float
+        mm to show around it.
+
+    Returns
+    -------
+    View
+    """
+    orientation = io_orientation(affine)
+    turned = apply_orientation(mask, orientation)
+    sizes = voxel_sizes(affine)[np.argsort(orientation[:, 0])]
+    bounds = _bounds(turned) or [(0, n - 1) for n in turned.shape]
+    widths = [int(np.ceil(margin / size)) for size in sizes]
+    box = tuple(slice(max(low - width, 0), high + width + 1) for (low, high), width in zip(bounds, widths))
+    return View(orientation, tuple(float(size) for size in sizes), box, _positions(bounds), turned.shape)
+
+
+def draw_figure(name, view, layers, brain, outlines=None):
+    """Draw slices of one or more volumes in three planes (two if there are several volumes).
+
+    Parameters
+    ----------
+    name : str
+        Key of :data:`FIGURES`.
+    view : View
+    layers : dict of str to ndarray, shape (nx, ny, nz)
+        Volumes by their label, which may be empty.
+    brain : ndarray of bool, shape (nx, ny, nz)
+        Whose values set the colour scale, where it is not fixed.
+    outlines : dict of str to ndarray of bool, shape (nx, ny, nz), optional
+        Masks to outline, by keys of :data:`OUTLINES`.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    figure, outlines = FIGURES[name], outlines or {}
+    planes = tuple(PLANES) if len(layers) == 1 else ('axial', 'sagittal')
+    rows = []
+    for label, volume in layers.items():
+        for plane in planes:
+            rows.append(_cut_row(f'{label} {plane}'.strip(), plane, view, volume, brain, outlines))
+    limits = figure.limits or _limits(rows, symmetric=figure.colours != 'gray')
+    canvas, axes = _canvas([row.height for row in rows])
+    colours = _colours(figure)
+    top = _GAP
+    for row in rows:
+        for column, (tile, inside) in enumerate(zip(row.tiles, row.inside)):
+            left = _GAP + column * (_TILE + _GAP)
+            axes.imshow(np.where(inside, tile, np.nan) if figure.masked else tile, cmap=colours, vmin=limits[0],
+                        vmax=limits[1], origin='lower', extent=(left, left + _TILE, top + row.height, top),
+                        aspect='auto', interpolation='antialiased')
+        for key, masks in row.outlines.items():
+            _outline(axes, masks, top, row.height, OUTLINES[key][0])
+        _label_row(axes, row, top)
+        top += row.height + _GAP
+    _add_foot(canvas, axes, figure, limits, outlines)
+    return _encode(canvas, colours)
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: str
+    plane: str
+    height: int
+    indices: list
+    tiles: list
+    inside: list
+    outlines: dict
+
+
+def _cut_row(label, plane, view, volume, brain, outlines):
+    across, right, up = PLANES[plane]
+    positions = view.positions[across]
+
+    def cut(source):
+        return [view.cut(source, plane, position) for position in positions]
+
+    tiles = cut(volume)
+    rows, columns = tiles[0].shape
+    # A slab of few slices still has room for its label.
+    height = max(round(_TILE * rows * view.voxel_size[up] / (columns * view.voxel_size[right])), 48)
+    return _Row(label, plane, height, [view.index(across, position) for position in positions], tiles, cut(brain),
+                {key: cut(mask) for key, mask in outlines.items()})
+
+
+def _bounds(mask):
+    """Return the first and last index of a mask along each axis; None if it is empty."""
+    found = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return [(int(where[0]), int(where[-1])) for where in found] if len(found[0]) else None
+
+
+def _positions(bounds):
+    return tuple(tuple(int(round(low + fraction * (high - low))) for fraction in _FRACTIONS) for low, high in bounds)
+
+
+def _limits(rows, symmetric):
+    values = np.concatenate([tile[inside] for row in rows for tile, inside in zip(row.tiles, row.inside)])
+    values = values[np.isfinite(values)]
+    if not values.size or values.min() == values.max():
+        return (-1.0, 1.0) if symmetric else (0.0, 1.0)
+    low, high = (float(value) for value in np.percentile(values, (1, 99)))
+    if symmetric:
+        return -max(-low, high), max(-low, high)
+    return (0.0, 1.15 * high) if values.min() >= 0 else (low, high)
+
+
+def _colours(figure):
+    from matplotlib import colormaps
+    # Half of the 256 colours that a small PNG can hold; the others are for lines and letters.
+    return colormaps[figure.colours].resampled(128)
+
+
+def _canvas(heights):
+    """Return a figure, and axes that count pixels from its top left."""
+    from matplotlib.figure import Figure as Canvas
+    width, height = _GAP + len(_FRACTIONS) * (_TILE + _GAP), _GAP + sum(heights) + len(heights) * _GAP + _FOOT
+    canvas = Canvas(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=_GROUND)
+    axes = canvas.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    return canvas, axes
+
+
+def _outline(axes, masks, top, height, colour):
+    """Draw the outlines of a mask in all tiles of a row at once: one call costs as much as one tile."""
+    rows, columns = masks[0].shape
+    across = np.arange(-0.5, columns + 1) * _TILE / columns
+    across[[0, -1]] = -_GAP / 4, _TILE + _GAP / 4
+    across = np.concatenate([_GAP + column * (_TILE + _GAP) + across for column in range(len(masks))])
+    down = top + height - (np.arange(rows) + 0.5) * height / rows
+    row = np.concatenate([np.pad(mask, ((0, 0), (1, 1))) for mask in masks], axis=1)
+    if row.any() and rows > 1:
+        axes.contour(across, down, row.astype(np.float32), levels=[0.5], colors=colour, linewidths=0.9)
+
+
+def _label_row(axes, row, top):
+    low, high = _ENDS[PLANES[row.plane][1]]
+    style = dict(color=_INK, fontsize=8, va='center', bbox=dict(facecolor=_GROUND, alpha=0.6, pad=1.2, linewidth=0))
+    axes.text(_GAP + 4, top + row.height / 2, low, ha='left', **style)
+    axes.text(_GAP + _TILE - 4, top + row.height / 2, high, ha='right', **style)
+    axes.text(_GAP + 4, top + 10, row.label, ha='left', **style)
+    for column, index in enumerate(row.indices):
+        axes.text(_GAP + column * (_TILE + _GAP) + _TILE - 4, top + row.height - 9, index, ha='right',
+                  **style | {'fontsize': 7})
+
+
+def _add_foot(canvas, axes, figure, limits, outlines):
+    """Add the colour bar with its unit, the names of the outlines, and which side is left."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    bar = canvas.add_axes((24 / width, 24 / height, 250 / width, 10 / height))
+    canvas.colorbar(ScalarMappable(Normalize(*limits), _colours(figure)), cax=bar, orientation='horizontal')
+    bar.tick_params(labelsize=8, colors=_INK, length=2, pad=2)
+    bar.locator_params(nbins=5)
+    for edge in bar.spines.values():
+        edge.set_visible(False)
+    middle, style = height - 29, dict(color=_INK, fontsize=8, va='center')
+    axes.text(290, middle, figure.unit, **style)
+    for column, key in enumerate(outlines):
+        colour, label = OUTLINES[key]
+        left = 400 + 150 * column
+        axes.plot((left, left + 22), (middle, middle), color=colour, linewidth=2)
+        axes.text(left + 28, middle, label, **style)
+    axes.text(width - _GAP - 4, middle, "L: patient's left (neurological)", ha='right', **style)
+
+
+def _encode(canvas, scale):
+    """Return a drawing as a PNG file of 256 colours, those of the scale among them: a third of the usual size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    agg = FigureCanvasAgg(canvas)
+    agg.draw()
+    # Seven bits of each channel tell all colours of the scales apart, and keep the table of colours small.
+    packed = _pack(np.asarray(agg.buffer_rgba())[..., :3])
+    height, width = packed.shape
+    counts = np.bincount(packed.ravel(), minlength=1 << 21)
+    counts[_pack(scale(np.arange(scale.N), bytes=True)[:, :3])] += packed.size
+    present = np.flatnonzero(counts)
+    chosen = present[np.argsort(-counts[present], kind='stable')[:256]]
+    colours, palette = _unpack(present), _unpack(chosen)
+    # The blends at the edges of lines and letters that found no place become their nearest neighbours.
+    lookup = np.zeros(len(counts), np.uint8)
+    lookup[present] = ((palette ** 2).sum(axis=1) - 2 * colours @ palette.T).argmin(axis=1)
+    scanlines = np.zeros((height, width + 1), np.uint8)
+    scanlines[:, 1:] = lookup[packed]
+    chunks = ((b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 3, 0, 0, 0)),
+              (b'PLTE', np.round(palette * (255 / 127)).astype(np.uint8).tobytes()),
+              (b'IDAT', zlib.compress(scanlines.tobytes(), 6)), (b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks)
+
+
+def _pack(colours):
+    return (colours >> 1).astype(np.int32) @ np.array((1 << 14, 1 << 7, 1), np.int32)
+
+
+def _unpack(packed):
+    return np.stack((packed >> 14, packed >> 7 & 127, packed & 127), axis=1).astype(np.float32)

@@ -1,0 +1,237 @@
+"""The HTML page of a participant: one file, without scripts, that opens anywhere and prints."""
+
+import base64
+import re
+import struct
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from qsmbids.files import FileError, read_json, write_text
+from qsmbids.reports.figures import FIGURES
+
+# Figures beyond this many characters are linked instead of embedded: the page stays under 15 MB.
+_BUDGET = 14_000_000
+_STATE_TONES = {'complete': 'good', 'failed': 'bad', 'unusable': 'bad', 'met': 'good', 'not met': 'bad',
+                'unknown': 'doubt'}
+# What to do about a warning that contains a text.
+_ADVICE = (
+    ('magnitude only', 'If the phase was stored, add the part-phase images: without phase there is no susceptibility '
+                       'map.'),
+    ('single echo', 'Mistrust values near the sinuses and the ear canals; for the next scans use several echoes.'),
+    ('partial Fourier', 'Mistrust the size of the smallest veins and bleeds; for the next scans sample all of '
+                        'k-space.'),
+    ('2D acquisition', 'Look for steps between slices in the wrapped phase; for the next scans use a 3D sequence.'),
+    ('sform nor qform', 'Convert the images again so that the header says how they lie; until then no angle, no left '
+                        'and no right on this page can be trusted.'),
+    ('MagneticFieldStrength is missing', 'Add it to the sidecar.'),
+    ('CSF', 'Look at the reference region below; values relative to the whole brain stay valid.'),
+    ('phase from', 'Look at the wrapped phase: if its fringes are noisy or jump by less than 2 pi, set Units in the '
+                   'sidecar of the phase and convert it again without rescaling.'),
+    ("Units is 'rad'", 'Correct Units in the sidecar of the phase.'),
+    ('not finite', 'Look for black spots in the magnitude; if there are many, convert the images again.'),
+    ('negative values', 'Check how the magnitude was exported: it may be the real part, or have been filtered.'),
+)
+# Metric, its plausible range, what is said beyond it, and what to do then. Rules of thumb for a whole adult brain.
+_CHECKS = (
+    ('brain_volume_ml', (900, 2000), 'the brain mask holds {:.0f} mL', 'Look at the blue line on the magnitude. If it '
+     'leaves the brain, give a better desc-brain_mask with --derivatives.'),
+    ('reliable_fraction', (0.8, 1), 'the echo fit is trusted in only {:.0%} of the brain', 'Look at the residual: '
+     'bright all over means wrong echo times or phase; bright patches mean motion or flow.'),
+    ('qsm_fraction', (0.6, 1), 'the susceptibility map covers only {:.0%} of the brain', 'Look at the red line on the '
+     'magnitude; regions outside of it have no value.'),
+    ('snr_first_echo', (10, np.inf), 'the signal-to-noise ratio of the first echo is only {:.1f}', 'Expect a noisy '
+     'map, and compare with the other participants before you use it.'),
+)
+_METRICS = {
+    'brain_volume_ml': ('Volume of the brain mask', 'mL'),
+    'snr_first_echo': ('Signal-to-noise ratio of the first echo', ''),
+    'reliable_fraction': ('Brain where the echo fit is trusted', '%'),
+    'qsm_volume_ml': ('Volume of the susceptibility map', 'mL'),
+    'qsm_fraction': ('Brain that the susceptibility map covers', '%'),
+    'residual_median': ('Residual of the echo fit, median', ''),
+    'residual_p95': ('Residual of the echo fit, 95th percentile', ''),
+    'total_field_sd_ppm': ('Total field, SD', 'ppm'),
+    'local_field_sd_ppm': ('Local field, SD', 'ppm'),
+    'r2star_median': ('R2*, median', '1/s'),
+    'sd_ppm': ('Susceptibility ({}), SD', 'ppm'),
+    'p1_ppm': ('Susceptibility ({}), 1st percentile', 'ppm'),
+    'p99_ppm': ('Susceptibility ({}), 99th percentile', 'ppm'),
+}
+_REFERENCES = {'wholebrain': 'whole brain', 'csf': 'ventricular fluid', 'none': 'none: as the inversion left it'}
+_SCANNER = {'Manufacturer': 'Vendor', 'ManufacturersModelName': 'Model', 'SoftwareVersions': 'Software',
+            'MRAcquisitionType': 'Kind', 'RepetitionTime': 'Repetition time, s', 'FlipAngle': 'Flip angle, degrees',
+            'CoilCombinationMethod': 'Coil combination', 'PhaseUnits': 'Units of the phase'}
+
+
+def write_page(output_dir, subject, acquisitions, settings, methods_html, version):
+    """Write ``<output_dir>/sub-<subject>.html`` from what lies in `output_dir`.
+
+    Parameters
+    ----------
+    output_dir : path
+    subject : str
+        Label, without ``sub-``.
+    acquisitions : list of (qsmbids.bids.Acquisition, dict)
+        Each with its row of the status table: ``state``, ``reason``, ``crashfile``. What a failed one lacks is left
+        out.
+    settings : dict
+        As in :class:`qsmbids.config.Config`.
+    methods_html : str
+        As from :func:`qsmbids.reports.methods.to_html`: the one argument that is not escaped.
+    version : str
+
+    Returns
+    -------
+    str
+        Path of the page.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    from jinja2 import Environment
+    from markupsafe import Markup
+    output_dir = Path(output_dir)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters['plain'] = _plain
+    template = environment.from_string(files('qsmbids').joinpath('data/report.html.jinja').read_text(encoding='utf-8'))
+    sections, left = [], _BUDGET
+    for number, (acquisition, status) in enumerate(acquisitions, 1):
+        section = _section(output_dir, acquisition, status, f'a{number}', left)
+        left -= sum(len(figure['source']) for figure in section['figures'])
+        sections.append(section)
+    page = template.render(subject=subject, sections=sections, settings=settings, methods=Markup(methods_html),
+                           version=version, tones=_STATE_TONES)
+    return write_text(output_dir / f'sub-{subject}.html', page)
+
+
+def _section(output_dir, acquisition, status, key, budget):
+    """Return what the page says about one acquisition."""
+    problems = []
+
+    def read(suffix, desc):
+        try:
+            path = output_dir / acquisition.path(suffix, desc=desc, extension='.json')
+            return read_json(path) if path.is_file() else {}
+        except FileError as error:
+            problems.append(str(error))
+            return {}
+
+    quality, compliance = read('qc', 'qsm'), read('compliance', 'consensus')
+    metrics, references = quality.get('metrics', {}), quality.get('references', {})
+    methods = _methods(output_dir, acquisition, list(references))
+    maps = {method: read('Chimap', method) for method in methods}
+    warnings = list(dict.fromkeys([*problems, *acquisition.warnings, *quality.get('warnings', [])]))
+    return {
+        'key': key, 'name': acquisition.name, 'state': status.get('state', 'unknown'),
+        'reason': _given(status.get('reason')), 'crashfile': _shown(status.get('crashfile'), output_dir),
+        'warnings': [(text, _advice(text)) for text in warnings] + _implausible(metrics),
+        'facts': _facts(acquisition), 'figures': _figures(output_dir, acquisition, methods, key, budget),
+        'metrics': [_metric(name, value) for name, value in metrics.items()],
+        'references': _references(references), 'compliance': compliance, 'maps': maps,
+        'notes': quality.get('notes', []), 'sources': acquisition.sources}
+
+
+def _methods(output_dir, acquisition, order):
+    """Return the methods of the susceptibility maps, those of `order` first."""
+    folder = output_dir / Path(acquisition.path('Chimap', desc='any')).parent
+    found = sorted(map(_desc, folder.glob(f'{acquisition.name}_desc-*_Chimap.json')))
+    return sorted(found, key=lambda method: order.index(method) if method in order else len(order))
+
+
+def _desc(path):
+    return path.name.split('_desc-')[1].split('_')[0]
+
+
+def _figures(output_dir, acquisition, methods, key, budget):
+    """Return the figures of an acquisition in the order of the table of figures and of the methods."""
+    folder = output_dir / f'sub-{acquisition.subject}' / 'figures'
+    there = {_desc(path): path for path in folder.glob(f'{acquisition.name}_desc-*_figure.png')}
+    figures = []
+    for kind, figure in FIGURES.items():
+        variants = {f'chi{method}': f' ({method})' for method in methods} if kind == 'chi' else {kind: ''}
+        for desc, variant in variants.items():
+            if desc in there:
+                content = there[desc].read_bytes()
+                width, height = struct.unpack('>II', content[16:24])
+                source = 'data:image/png;base64,' + base64.b64encode(content).decode('ascii')
+                if len(source) > budget:
+                    source = there[desc].relative_to(output_dir).as_posix()
+                budget -= len(source)
+                figures.append({'id': f'{key}-{desc}', 'title': figure.title + variant, 'caption': figure.caption,
+                                'alt': f'{figure.title}{variant} of {acquisition.name}: rows of slices, the patient\'s '
+                                       'left on the left', 'source': source, 'width': width, 'height': height})
+    return figures
+
+
+def _facts(acquisition):
+    """Return what is known of the protocol, as rows."""
+    rows = []
+    if acquisition.echo_times:
+        rows.append(('Echo times, ms', [1000 * time for time in acquisition.echo_times]))
+    if acquisition.b0_tesla:
+        rows.append(('Field strength, T', acquisition.b0_tesla))
+        rows.append(('Centre frequency, MHz', f'{acquisition.center_frequency_hz / 1e6:.4f}'))
+    if acquisition.shape:
+        tilt = np.degrees(np.arccos(min(1.0, max(abs(part) for part in acquisition.b0_dir))))
+        rows += [('Voxel size, mm', ' x '.join(f'{size:.4g}' for size in acquisition.voxel_size)),
+                 ('Matrix', ' x '.join(map(str, acquisition.shape))),
+                 ('Direction of B0 in voxel axes', ', '.join(f'{part:+.3f}' for part in acquisition.b0_dir)
+                  + f' ({tilt:.1f} degrees from the nearest axis)')]
+    rows += [(label, acquisition.metadata[name]) for name, label in _SCANNER.items() if acquisition.metadata.get(name)]
+    return [('Kind of images', f'{acquisition.suffix}: ' + ', '.join(acquisition.files)), *rows]
+
+
+def _metric(name, value):
+    found = re.fullmatch(r'chi_(.+)_((?:sd|p\d+)_ppm)', name)
+    label, unit = _METRICS.get(found[2] if found else name, (name, ''))
+    label = label.format(found[1]) if found else label
+    return label, _number(100 * value if unit == '%' else value), unit
+
+
+def _references(references):
+    """Return the rows of the reference table: map, region, mean, SD, voxels, and whether it is the zero of the map."""
+    return [(method, _REFERENCES.get(name, name), _number(region.get('mean')), _number(region.get('sd')),
+             region.get('voxels'), name == entry.get('SusceptibilityReference'))
+            for method, entry in references.items() for name, region in entry.get('References', {}).items()]
+
+
+def _advice(warning):
+    return next((advice for text, advice in _ADVICE if text in warning), '')
+
+
+def _implausible(metrics):
+    return [(text.format(metrics[name]), advice) for name, (low, high), text, advice in _CHECKS
+            if name in metrics and not low <= metrics[name] <= high]
+
+
+def _given(text):
+    return '' if text in (None, 'n/a') else str(text)
+
+
+def _shown(path, output_dir):
+    """Return a path relative to the output directory if it lies there."""
+    path = _given(path)
+    return Path(path).relative_to(output_dir).as_posix() if path and Path(path).is_relative_to(output_dir) else path
+
+
+def _number(value):
+    return 'n/a' if value is None else f'{value:.4g}'
+
+
+def _plain(value):
+    """Return a value as a person writes it."""
+    if value is None or value == '':
+        return 'n/a'
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, float):
+        return f'{value:.9g}'
+    if isinstance(value, dict):
+        return '; '.join(f'{name}: {_plain(item)}' for name, item in value.items()) or 'none'
+    if isinstance(value, (list, tuple)):
+        return ', '.join(map(_plain, value)) or 'none'
+    return str(value)

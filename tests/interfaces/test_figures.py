@@ -1,0 +1,77 @@
+"""The node that draws: what there is, and only what changed."""
+
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from qsmbids.interfaces.figures import DrawFigures
+
+NAMES = ['magnitude', 'phase', 'unwrapped', 'totalfield', 'residual', 'localfield', 'chitv', 'chirts', 'r2star', 'csf']
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Paths of a set of images; names as the node's inputs."""
+    rng = np.random.default_rng(0)
+    shape = (20, 24, 16)
+    brain = np.zeros(shape, np.uint8)
+    brain[3:-3, 4:-4, 3:-3] = 1
+    volumes = {name: rng.normal(size=shape).astype(np.float32) for name in (
+        'magnitude', 'unwrapped', 'total_field', 'local_field', 'residual', 'r2star', 'tv', 'rts')}
+    volumes |= {'brain': brain, 'reliable': brain, 'qsm': brain, 'csf': brain * 0,
+                'phase': rng.uniform(-3, 3, (*shape, 3)).astype(np.float32)}
+    paths = {}
+    for name, volume in volumes.items():
+        paths[name] = str(tmp_path / f'{name}.nii')
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag((-2.0, 2, 3, 1))), paths[name])
+    return paths | {'chi': [paths.pop('tv'), paths.pop('rts')], 'chi_names': ['tv', 'rts']}
+
+
+def draw(output_dir, **inputs):
+    node = DrawFigures(output_dir=str(output_dir), subject='01', stem='sub-01_run-1', **inputs)
+    found = node.run().outputs.files
+    return {Path(path).name.split('_desc-')[1].removesuffix('_figure.png'): Path(path) for path in found}
+
+
+def test_all_figures_have_their_names_and_order(images, tmp_path):
+    found = draw(tmp_path / 'out', **images)
+    assert list(found) == NAMES
+    folder = tmp_path / 'out' / 'sub-01' / 'figures'
+    assert sorted(folder.iterdir()) == sorted(found.values())
+    assert all(path.read_bytes().startswith(b'\x89PNG') for path in found.values())
+    assert found['chitv'] == folder / 'sub-01_run-1_desc-chitv_figure.png'
+
+
+def test_what_is_missing_is_left_out(images, tmp_path):
+    minimal = {name: images[name] for name in ('magnitude', 'brain')}
+    assert list(draw(tmp_path / 'a', **minimal)) == ['magnitude']
+    assert list(draw(tmp_path / 'b', **minimal, r2star=images['r2star'])) == ['magnitude', 'r2star']
+    assert list(draw(tmp_path / 'c', **minimal, residual=images['residual'])) == ['magnitude', 'residual']
+
+
+def test_one_echo_has_one_phase(images, tmp_path):
+    phase = nibabel.load(images['phase'])
+    several = draw(tmp_path / 'a', **images)['phase'].read_bytes()
+    nibabel.save(phase.slicer[..., :1], tmp_path / 'single.nii')
+    images['phase'] = str(tmp_path / 'single.nii')
+    single = draw(tmp_path / 'b', **images)['phase'].read_bytes()
+    height = slice(20, 24)
+    assert int.from_bytes(single[height], 'big') < int.from_bytes(several[height], 'big')
+
+
+def test_only_what_changed_or_was_deleted_is_drawn_again(images, tmp_path):
+    first = draw(tmp_path / 'out', **images)
+    # Older than now, younger than their sources.
+    for path in first.values():
+        os.utime(path, ns=(path.stat().st_mtime_ns,) * 2)
+    stamps = {desc: path.stat().st_mtime_ns for desc, path in first.items()}
+    first['chirts'].unlink()
+    later = max(stamps.values()) + 10 ** 9
+    os.utime(images['r2star'], ns=(later, later))
+    again = draw(tmp_path / 'out', **images)
+    assert list(again) == NAMES
+    drawn = {desc for desc, path in again.items() if path.stat().st_mtime_ns != stamps[desc]}
+    assert drawn == {'chirts', 'r2star', 'csf'}

@@ -81,7 +81,8 @@ class _Run:
         subjects = find_subjects(config.bids_dir, config.participant_label)
         self.bids_filter = read_filter(config.bids_filter_file) if config.bids_filter_file else None
         configure_nipype(stop_on_first_crash=config.stop_on_first_crash, resource_monitor=config.resource_monitor,
-                         crash_folder=config.output_dir / 'logs')
+                         crash_folder=config.output_dir / 'logs',
+                         log_level=(logging.CRITICAL, logging.WARNING, logging.INFO)[min(config.verbose, 2)])
         try:
             self.plugin, self.plugin_args = make_plugin(
                 nprocs=self.nprocs, memory_gb=config.mem or _memory_gb() * 0.9, one_at_a_time=config.low_mem,
@@ -228,10 +229,8 @@ class _Run:
 
 
 def _set_up_logging(verbose):
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(format='%(asctime)s %(levelname)s %(name)s: %(message)s', datefmt='%H:%M:%S')
-    LOGGER.setLevel(min(level, logging.INFO))
-    logging.getLogger('nipype').setLevel(logging.CRITICAL if verbose == 0 else level)
+    LOGGER.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
 
 
 def _check_writable(folder):

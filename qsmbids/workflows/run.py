@@ -1,8 +1,12 @@
 """Running a workflow: nipype's settings, the plugin, and what became of each acquisition."""
 
 import json
+import logging
+import multiprocessing
+import os
 import re
 import tomllib
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
 from functools import partial
@@ -10,13 +14,25 @@ from pathlib import Path
 
 from nipype import config as nipype_config
 from nipype.pipeline.plugins.linear import LinearPlugin
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
 _RAISED = re.compile(r'^(?:[\w.]+\.)?(\w*(?:Error|Exception|Killed|Interrupt|Pool))(?:: (.*))?$')
 
 
 class WorkerPool(MultiProcPlugin):
     """Nipype's process pool, except that a worker that is killed fails its node instead of hanging the run."""
+
+    def __init__(self, plugin_args=None):
+        super().__init__(plugin_args=plugin_args)
+        self.pool.shutdown(wait=False)  # it has started no worker yet
+        self.pool = self._new_pool()
+
+    def _new_pool(self):
+        context = multiprocessing.get_context('forkserver')
+        # Workers are forked from a server that has imported what every node needs.
+        context.set_forkserver_preload(['qsmbids.workflows.base'])
+        return ProcessPoolExecutor(self.processors, mp_context=context, initializer=_start_worker,
+                                   initargs=(self._cwd, logging.getLogger('nipype').level))
 
     def _submit_job(self, node, updatehash=False):
         try:
@@ -28,15 +44,11 @@ class WorkerPool(MultiProcPlugin):
             return self._submit(node, updatehash)
 
     def _submit(self, node, updatehash):
-        from nipype.pipeline.plugins.multiproc import run_node
         future = self.pool.submit(run_node, node, updatehash, self._taskid + 1)
         self._taskid += 1
         self._task_obj[self._taskid] = future
         future.add_done_callback(partial(self._record, self._taskid))
         return self._taskid
-
-    def _new_pool(self):
-        return type(self)(plugin_args=self.plugin_args).pool
 
     def _record(self, taskid, future):
         error = future.exception()
@@ -48,13 +60,26 @@ class WorkerPool(MultiProcPlugin):
             self._taskresult[taskid] = {'result': None, 'traceback': [reason], 'taskid': taskid}
 
 
-def configure_nipype(*, stop_on_first_crash, resource_monitor, crash_folder):
+def _start_worker(folder, log_level):
+    os.chdir(folder)
+    set_nipype_log_level(log_level)
+
+
+def set_nipype_log_level(level):
+    """Make nipype, which speaks through handlers of its own, as quiet as asked."""
+    for name in ('nipype', 'nipype.workflow', 'nipype.interface', 'nipype.utils', 'nipype.filemanip'):
+        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).propagate = False
+
+
+def configure_nipype(*, stop_on_first_crash, resource_monitor, crash_folder, log_level=logging.CRITICAL):
     """Set nipype's configuration; must come before any node is made, since each node copies it."""
     nipype_config.update_config({
         'execution': {'crashfile_format': 'txt', 'crashdump_dir': str(crash_folder), 'check_version': False,
                       'stop_on_first_crash': stop_on_first_crash, 'poll_sleep_duration': 0.1,
                       'remove_unnecessary_outputs': False, 'keep_inputs': True},
         'monitoring': {'enabled': resource_monitor, 'sample_frequency': 0.5, 'summary_append': True}})
+    set_nipype_log_level(log_level)
     if resource_monitor:
         nipype_config.enable_resource_monitor()
 
@@ -76,7 +101,7 @@ def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None):
         return settings['plugin'], settings.get('plugin_args', {})
     if nprocs == 1 or one_at_a_time:
         return LinearPlugin(), {}
-    arguments = {'n_procs': nprocs, 'memory_gb': memory_gb, 'raise_insufficient': False, 'mp_context': 'forkserver'}
+    arguments = {'n_procs': nprocs, 'memory_gb': memory_gb, 'raise_insufficient': False}
     return WorkerPool(plugin_args=arguments), arguments
 
 

@@ -93,7 +93,6 @@ def write_page(output_dir, subject, acquisitions, settings, methods_html, versio
         If it cannot be written.
     """
     from jinja2 import Environment
-    from markupsafe import Markup
     output_dir = Path(output_dir)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters['plain'] = _plain
@@ -103,7 +102,7 @@ def write_page(output_dir, subject, acquisitions, settings, methods_html, versio
         section = _section(output_dir, acquisition, status, f'a{number}', left)
         left -= sum(len(figure['source']) for figure in section['figures'])
         sections.append(section)
-    page = template.render(subject=subject, sections=sections, settings=settings, methods=Markup(methods_html),
+    page = template.render(subject=subject, sections=sections, settings=settings, methods=methods_html,
                            version=version, tones=_STATE_TONES)
     return write_text(output_dir / f'sub-{subject}.html', page)
 

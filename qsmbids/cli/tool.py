@@ -25,8 +25,10 @@ def build_parser():
     background = _step(steps, 'background', run_background, 'remove the background field', BACKGROUND)
     invert = _step(steps, 'invert', run_invert, 'susceptibility in ppm from the local field', INVERSION)
     r2star = _step(steps, 'r2star', run_r2star, 'R2* in 1/s from the magnitude', RELAXOMETRY)
-    for step, needed in ((unwrap, True), (field, True)):
-        step.add_argument('--phase', type=Path, nargs='+', required=needed, help='one 4D file or one file per echo')
+    for step in (unwrap, field):
+        step.add_argument('--phase', type=Path, nargs='+', required=True, help='one 4D file or one file per echo')
+        step.add_argument('--phase-units', choices=('rad', 'arbitrary'),
+                          help='of the phase; recognised by its range otherwise')
     for step, needed in ((unwrap, False), (field, False), (mask, True), (r2star, True)):
         step.add_argument('--magnitude', type=Path, nargs='+', required=needed, help='the same for the magnitude')
     for step, needed in ((unwrap, False), (field, True), (r2star, True), (background, False), (invert, False)):
@@ -160,7 +162,7 @@ def _load_echoes(options):
     import numpy as np
     phase = load_echoes(options.phase)
     magnitude = load_echoes(options.magnitude) if options.magnitude else np.ones_like(phase)
-    echoes = prepare_echoes(magnitude, phase)
+    echoes = prepare_echoes(magnitude, phase, phase_units=options.phase_units)
     for text in (*echoes.notes, *echoes.warnings):
         _notice(options, text)
     return echoes

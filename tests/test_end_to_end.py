@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel
@@ -41,8 +43,9 @@ def status(root):
 
 
 def node_results(root):
-    """Times at which the nodes that compute were done."""
-    return {str(p): p.stat().st_mtime_ns for p in (root / 'work').rglob('result_*.pklz') if '/ds_' not in str(p)}
+    """Times at which the nodes that compute were done; those that write to the output look again at each run."""
+    return {str(p): p.stat().st_mtime_ns for p in (root / 'work').rglob('result_*.pklz')
+            if not p.parent.name.startswith(('ds_', 'draw'))}
 
 
 def test_the_broken_participant_gets_its_reason_and_the_others_complete(run):
@@ -155,7 +158,7 @@ def test_reports_only_and_boilerplate_only(run):
 
 
 @pytest.fixture
-def one_participant(tmp_path):
+def two_participants(tmp_path):
     """Two single-echo participants (the smallest of the data set), to damage one of them."""
     root = tmp_path / 'bids'
     root.mkdir()
@@ -167,10 +170,25 @@ def one_participant(tmp_path):
     return root
 
 
-def test_damage_is_named_and_the_others_complete(one_participant, tmp_path):
-    damaged = one_participant / 'sub-03' / 'anat' / 'sub-03_part-phase_T2starw.nii.gz'
+def test_a_killed_run_goes_on_where_it_was(two_participants, tmp_path):
+    arguments = [two_participants, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--nprocs', 1]
+    first = subprocess.Popen([sys.executable, '-m', 'qsmbids', *map(str, arguments)], start_new_session=True)
+    while first.poll() is None and len(node_results(tmp_path)) < 3:
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL, 'it was over before it could be killed'
+    done = node_results(tmp_path)
+    assert len(done) >= 3
+    again = qsmbids(*arguments)
+    assert again.returncode == 0, again.stderr
+    after = node_results(tmp_path)
+    assert {path: after[path] for path in done} == done and len(after) > len(done)
+
+
+def test_damage_is_named_and_the_others_complete(two_participants, tmp_path):
+    damaged = two_participants / 'sub-03' / 'anat' / 'sub-03_part-phase_T2starw.nii.gz'
     damaged.write_bytes(damaged.read_bytes()[:5000])
-    done = qsmbids(one_participant, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--level', 'minimal')
+    done = qsmbids(two_participants, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--level', 'minimal')
     assert done.returncode == 1, done.stderr
     rows = status(tmp_path)
     assert rows['sub-04']['state'] == 'complete' and rows['sub-03']['state'] == 'failed'
@@ -180,12 +198,12 @@ def test_damage_is_named_and_the_others_complete(one_participant, tmp_path):
     assert not list((tmp_path / 'out').rglob('.*.nii.gz'))
 
 
-def test_an_empty_mask_of_another_pipeline_is_named(one_participant, tmp_path):
-    image = nibabel.load(one_participant / 'sub-03' / 'anat' / 'sub-03_part-mag_T2starw.nii.gz')
+def test_an_empty_mask_of_another_pipeline_is_named(two_participants, tmp_path):
+    image = nibabel.load(two_participants / 'sub-03' / 'anat' / 'sub-03_part-mag_T2starw.nii.gz')
     mask = tmp_path / 'masks' / 'sub-03' / 'anat' / 'sub-03_desc-brain_mask.nii.gz'
     mask.parent.mkdir(parents=True)
     nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), mask)
-    done = qsmbids(one_participant, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--participant-label',
+    done = qsmbids(two_participants, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--participant-label',
                    '03', '-d', f'mine={tmp_path / "masks"}')
     assert done.returncode == 1
     reason = status(tmp_path)['sub-03']['reason']

@@ -215,7 +215,8 @@ def _brain_level(image, head, fraction):
     tissue = np.median(flat[core])
     vertices, faces = _icosphere(3)
     vertices = vertices * 0.6 * depth + np.argwhere(core).mean(axis=0)
-    vertices = _grow(flat, tissue, vertices, faces, 400, fraction)
+    # Less strict at first: the second surface gives back what is too much, but finds no way round a dark sulcus.
+    vertices = _grow(flat, tissue, vertices, faces, 400, min(fraction, 0.6))
     vertices, faces = _subdivide(vertices, faces)
 
     inside = ndimage.binary_erosion(_fill_surface(vertices, faces, image.shape) == 1, iterations=2)

@@ -189,7 +189,7 @@ def _combine_echoes(magnitude):
     if magnitude.ndim == 3:
         image = magnitude.astype(np.float32)
     else:
-        image = np.sqrt(np.einsum('...e,...e->...', magnitude, magnitude, dtype=np.float32))
+        image = np.sqrt(np.einsum('...e,...e->...', magnitude, magnitude, dtype=np.float32, casting='same_kind'))
     top = image.max()
     if not np.isfinite(image).all() or top <= 0:
         raise ValueError('magnitude is zero everywhere or has non-finite voxels, must show a head')

@@ -44,7 +44,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
 
     Notes
     -----
-    Takes the memory of about four volumes beside the input's.
+    Takes the memory of about five volumes beside the input's.
 
     References
     ----------
@@ -242,7 +242,7 @@ def _smooth(volume):
 
 
 def _likeness(flat):
-    # Fat is as little brain as bone is. Only much brighter than brain is fat: vessels and the coils' rim are brighter too.
+    # Fat is as little brain as bone is; but vessels and the tissue near a coil are a little brighter than the mean too.
     return np.minimum(flat, 1) * np.clip((2.4 - flat) / 0.8, 0, 1)
 
 

@@ -73,10 +73,10 @@ def reference(chi, mask, region, name=None):
 
 
 def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_volume_ml=0.5):
-    """Find fluid in the lateral ventricles, as a reference.
+    """Find the fluid of the ventricles, as a reference.
 
-    Fluid decays slowly. The large pieces of it near the middle of the brain are the ventricles; that around the brain
-    is too far out.
+    Fluid decays slowly. The large pieces of it near the middle of the brain are the ventricles and, where these are
+    wide, the cisterns around the midbrain; that around the brain is too far out.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_vo
     keep = (sizes >= 0.1 * sizes.max()) & (sizes >= np.sort(sizes)[-3:][0]) & (sizes > 0)
     volume = sizes[keep].sum() * np.prod(voxel_size) / 1000
     if volume < min_volume_ml:
-        raise ValueError(f'r2star is below {max_r2star} 1/s in only {volume:.2f} ml around the middle of mask: too little '
-                         f'fluid for a reference (at least {min_volume_ml} ml), use the whole brain')
+        raise ValueError(f'r2star is below {max_r2star} 1/s in only {volume:.2f} ml around the middle of mask, must be '
+                         f'in {min_volume_ml} ml at least to be a reference: use the whole brain')
     return keep[labels]
 
 

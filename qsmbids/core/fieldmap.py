@@ -16,10 +16,9 @@ import numpy as np
 from numba import njit, prange
 
 from qsmbids.core.checks import check_same_shape, check_voxel_size
-from qsmbids.core.methods import ECHO_FITS, OFFSETS
+from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
 from qsmbids.core.phase import radians_to_ppm, wrap
-from qsmbids.core.unwrap import (UNWRAPPING_METHODS, best_turns, bounding_box, check_echoes, romeo_quality,
-                                 unwrap_romeo)
+from qsmbids.core.unwrap import best_turns, bounding_box, check_echoes, romeo_quality, unwrap_romeo
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def total_field(phase, magnitude, echo_times, mask, voxel_size, center_frequency
     The echoes of a bipolar readout are taken as they are: the linear phase that alternates between them stays.
     Peak memory beyond the input is 3.6 times that of `phase`, output included: 235 MB for 160^3 voxels and 4 echoes.
     """
-    for name, value, known in (('offset', offset, OFFSETS), ('unwrapping', unwrapping, UNWRAPPING_METHODS),
+    for name, value, known in (('offset', offset, OFFSETS), ('unwrapping', unwrapping, UNWRAPPING),
                                ('fit', fit, ECHO_FITS)):
         if value not in known:
             raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
@@ -99,8 +98,8 @@ def total_field(phase, magnitude, echo_times, mask, voxel_size, center_frequency
     if offset == 'mcpc3ds' and times.size > 1:
         shift = phase_offset_mcpc3ds(phase, magnitude, mask, times, voxel_size)
         phase = remove_phase_offset(phase, shift)
-    unwrapped = UNWRAPPING_METHODS[unwrapping](phase, mask, echo_times=times, magnitude=magnitude,
-                                               voxel_size=voxel_size)
+    unwrapped = UNWRAPPING[unwrapping].load()(phase, mask, echo_times=times, magnitude=magnitude,
+                                              voxel_size=voxel_size)
     field = fit_field_linear(unwrapped, magnitude, times, mask)
     if fit == 'nonlinear':
         field, residual = fit_field_nonlinear(unwrapped, magnitude, times, mask, field)

@@ -169,7 +169,6 @@ def unwrap_laplacian(phase, mask, voxel_size, *, echo_times=None, magnitude=None
     return unwrapped.reshape(np.shape(phase))
 
 
-UNWRAPPING_METHODS = {'romeo': unwrap_romeo, 'laplacian': unwrap_laplacian}
 """name -> ``method(phase, mask, *, echo_times, magnitude, voxel_size)``."""
 
 

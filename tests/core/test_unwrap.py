@@ -4,7 +4,7 @@ import pytest
 from qsmbids.core.methods import UNWRAPPING
 from qsmbids.core.phase import wrap
 from qsmbids.core.threads import use_threads
-from qsmbids.core.unwrap import UNWRAPPING_METHODS, romeo_quality, unwrap_laplacian, unwrap_romeo
+from qsmbids.core.unwrap import romeo_quality, unwrap_laplacian, unwrap_romeo
 
 SHAPE = (44, 50, 40)
 
@@ -158,11 +158,10 @@ def laplacian(volume, voxel_size):
 
 @pytest.mark.parametrize('method', UNWRAPPING)
 def test_methods_share_a_signature(method):
-    assert UNWRAPPING_METHODS[method] is UNWRAPPING[method].load()
     field, mask, magnitude = head((20, 20, 20))
     phase, noisy = scan(field, magnitude, (0.004, 0.008), 50)
-    unwrapped = UNWRAPPING_METHODS[method](phase, mask, echo_times=(0.004, 0.008), magnitude=noisy,
-                                           voxel_size=(1, 1, 1))
+    unwrapped = UNWRAPPING[method].load()(phase, mask, echo_times=(0.004, 0.008), magnitude=noisy,
+                                          voxel_size=(1, 1, 1))
     assert unwrapped.shape == phase.shape and unwrapped.dtype == np.float32
 
 

@@ -48,7 +48,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
 
     References
     ----------
-    .. [1] Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 2002;17:143-155. Eq. 1-13.
+    .. [1] Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 2002;17:143-155.
     """
     image = _combine_echoes(magnitude)
     size = tuple(max(1, round(n * v / STEP)) for n, v in zip(image.shape, voxel_size))

@@ -74,7 +74,7 @@ def _arlo(signal, echo_times):
     """Auto-regression on linear operations: the decay's integral over two spacings is T2* times its loss over them.
 
     Pei M, Nguyen TD, Thimmappa ND, et al. Algorithm for fast monoexponential fitting based on auto-regression on linear
-    operations (ARLO) of data. Magn Reson Med 2015;73:843-850. Eq. 7-10. Their integral is Simpson's rule, which has a
+    operations (ARLO) of data. Magn Reson Med 2015;73:843-850. Their integral is Simpson's rule, which has a
     relative error of (R2* spacing)^4 / 180; here it is taken out, in closed form.
     """
     spacing = (echo_times[-1] - echo_times[0]) / (echo_times.size - 1)

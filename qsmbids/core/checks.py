@@ -28,6 +28,15 @@ def check_volume(name, volume, mask):
     return volume
 
 
+def check_weight(weight, mask):
+    """Return `weight` as `check_volume` does; ValueError unless it lies within 0 and 1 inside the mask, not all 0."""
+    weight = check_volume('weight', weight, mask)
+    low, high = weight[mask].min(), weight[mask].max()
+    if low < 0 or high > 1 or high == 0:
+        raise ValueError(f'weight goes from {low:.3g} to {high:.3g} inside the mask, must lie within 0 and 1, not all 0')
+    return weight
+
+
 def check_same_shape(**volumes):
     """Raise ValueError unless all `volumes` have the shape of the first of them."""
     (first, reference), *others = volumes.items()

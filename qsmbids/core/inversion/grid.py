@@ -1,0 +1,43 @@
+"""The grid that the inversions share: the mask's bounding box with a margin, and the gradient on it."""
+
+import numpy as np
+from scipy import ndimage
+
+from qsmbids.core.fourier import fast_size, frequencies
+
+# Voxels behind each axis against wrap-around. On the simulated head the error of TV falls by 1 % from no margin to this
+# one, and by nothing beyond it: the mask's weight does the rest.
+MARGIN = 20
+
+
+def bounding_box(mask):
+    """Return the slices of the smallest box that holds `mask`."""
+    return ndimage.find_objects(mask.view(np.uint8))[0]
+
+
+def padded_size(shape):
+    """Return the size of the transforms for a volume of `shape`: a margin wider, and fast."""
+    return fast_size(shape, MARGIN)
+
+
+def embed(volume, mask, box, size, outside=0.):
+    """Return a volume of `size` that starts with the box of `volume`, and holds `outside` wherever the mask is not."""
+    inside = mask[box]
+    padded = np.full(size, outside, np.float32)
+    np.copyto(padded[tuple(slice(n) for n in inside.shape)], volume[box], where=inside)
+    return padded
+
+
+def place(padded, mask, box):
+    """Return a map of the mask's shape with the start of `padded` in `box`, and zero outside the mask."""
+    inside = mask[box]
+    volume = np.zeros(mask.shape, np.float32)
+    np.copyto(volume[box], padded[tuple(slice(n) for n in inside.shape)], where=inside)
+    return volume
+
+
+def squared_gradient(size, voxel_size):
+    """Return ``|G|^2`` of the forward differences per mm, half spectrum, float32, in 1/mm^2."""
+    x, y, z = (np.square(2 / step * np.sin(np.pi * step * k)) for k, step in zip(frequencies(size, voxel_size),
+                                                                                 voxel_size))
+    return (x + y + z).astype(np.float32, copy=False)

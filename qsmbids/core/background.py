@@ -50,11 +50,11 @@ def remove_background_vsharp(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), ma
     Notes
     -----
     The Fourier transforms cover the mask's bounding box with `max_radius` around it; two per radius and four more.
-    Peak memory is about 9 volumes of that size.
+    Peak memory is about 8 volumes of that size.
 
     References
     ----------
-    Schweser F et al. NeuroImage 2011;54:2789-2807 (Eqs. 4-6). Li W, Wu B, Liu C. NeuroImage 2011;55:1645-1656.
+    Schweser F et al. NeuroImage 2011;54:2789-2807. Li W, Wu B, Liu C. NeuroImage 2011;55:1645-1656.
     Wu B et al. Magn Reson Med 2012;67:137-147 (the varying radius).
     """
     mask = check_mask(mask)

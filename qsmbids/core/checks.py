@@ -33,7 +33,7 @@ def check_weight(weight, mask):
     weight = check_volume('weight', weight, mask)
     low, high = weight[mask].min(), weight[mask].max()
     if low < 0 or high > 1 or high == 0:
-        raise ValueError(f'weight goes from {low:.3g} to {high:.3g} inside the mask, must lie within 0 and 1, not all 0')
+        raise ValueError(f'weight is {low:.3g} to {high:.3g} inside the mask, must be within 0 and 1 and not all 0')
     return weight
 
 

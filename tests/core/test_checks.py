@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.checks import check_mask, check_positive, check_same_shape, check_volume, check_voxel_size
+from qsmbids.core.checks import check_mask, check_positive, check_same_shape, check_volume, check_voxel_size, check_weight
 
 
 def test_what_is_right_already_is_not_copied():
@@ -36,6 +36,16 @@ def test_non_finite_values_count_inside_the_mask_only():
 def test_the_message_names_the_odd_one_out():
     with pytest.raises(ValueError, match=r'magnitude has shape \(3,\).*phase, \(2,\)'):
         check_same_shape(phase=np.zeros(2), weight=np.zeros(2), magnitude=np.zeros(3))
+
+
+@pytest.mark.parametrize('value', [-0.1, 1.1, 0])
+def test_weights_of_no_use(value):
+    mask = np.ones((2, 2, 2), bool)
+    mask[0] = False
+    weight = np.where(mask, 0.5, 7)
+    assert np.array_equal(check_weight(weight, mask), weight)
+    with pytest.raises(ValueError, match='weight'):
+        check_weight(np.full(mask.shape, value), mask)
 
 
 @pytest.mark.parametrize('voxel_size', [(1, 1), (1, 1, 0), (1, -1, 1), (1, np.nan, 1)])

@@ -10,7 +10,7 @@ from qsmbids.core.inversion.grid import bounding_box, embed, padded_size, place,
 
 # Squared data weight outside the mask. The field there is not known, but it is small. At zero the sources out there
 # would be free: the map gets hardly better, and the slow modes that they make take many times the iterations. At one
-# the field would be forced to zero there, which costs a fifth more error in the simulated head.
+# the field would be forced to zero there, which costs up to a fifth more error on a simulated head.
 _OUTSIDE = 0.1
 # These set the pace of the iteration, not where it ends.
 _DATA_PENALTY = 0.25
@@ -57,7 +57,7 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
 
     Notes
     -----
-    Two pairs of Fourier transforms per iteration, of the mask's bounding box with a margin. Peak memory is about 15
+    Two pairs of Fourier transforms per iteration, of the mask's bounding box with a margin. Peak memory is about 17
     volumes of that size.
 
     References

@@ -18,6 +18,7 @@ def run(config):
     try:
         prepare_environment(config.work_dir, clean=config.clean_workdir)
         _check_writable(config.output_dir)
+        os.chdir(config.work_dir)  # nipype's monitor drops its files where it stands
     except OSError as error:
         print(f'qsmbids: {error}', file=sys.stderr)
         return EXIT_USAGE

@@ -72,7 +72,8 @@ def reference(chi, mask, region, name=None):
     return referenced, Reference(name, float(values.mean() - brain), float(values.std()), int(values.size))
 
 
-def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_volume_ml=0.5):
+def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_volume_ml=0.5,
+             max_smoothing_mm=6.0):
     """Find the fluid of the ventricles, as a reference.
 
     Fluid decays slowly. The large pieces of it near the middle of the brain are the ventricles and, where these are
@@ -92,6 +93,8 @@ def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_vo
         How far from the mask's centroid to look.
     min_volume_ml : float, default 0.5
         A smaller region is not trusted.
+    max_smoothing_mm : float, default 6
+        R2* is averaged over three voxels along each axis where these are not longer.
 
     Returns
     -------
@@ -116,8 +119,10 @@ def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_vo
     middle = [np.mean(np.broadcast_to(grid, mask.shape)[mask]) for grid in grids]
     central = sum((grid - c) ** 2 for grid, c in zip(grids, middle)) < radius_mm ** 2
     # Noise breaks up the parenchyma's and the fluid's voxels alike; their mean over the neighbours tells them apart.
-    weight = ndimage.uniform_filter(mask.astype(np.float32), 3)
-    smooth = ndimage.uniform_filter(np.where(mask, r2star, 0).astype(np.float32), 3) / np.maximum(weight, 1e-3)
+    # A voxel that is as large as these has less noise, and neighbours of another tissue.
+    width = [3 if 3 * step <= max_smoothing_mm else 1 for step in voxel_size]
+    weight = ndimage.uniform_filter(mask.astype(np.float32), width)
+    smooth = ndimage.uniform_filter(np.where(mask, r2star, 0).astype(np.float32), width) / np.maximum(weight, 1e-3)
     labels, count = ndimage.label((smooth < max_r2star) & mask & central)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmbids.core.methods import RELAXOMETRY
+
 MAX_R2STAR = 500.0  # 1/s. A shorter T2* than 2 ms leaves nothing to see at the echo times of a brain scan.
 MAX_T2STAR = 2.0    # s. That of water; a longer one means that no decay was seen.
 
@@ -21,7 +23,7 @@ class R2StarFit:
     s0 : ndarray, shape (nx, ny, nz)
         Signal at echo time zero, in the units of the magnitude.
     method : str
-        The name in `RELAXOMETRY_METHODS` of the method that was used.
+        The name in `qsmbids.core.methods.RELAXOMETRY` of the method that was used.
     """
 
     r2star: np.ndarray
@@ -56,13 +58,12 @@ def fit_r2star(magnitude, echo_times, mask, method='arlo'):
         For an unknown method, one echo, echo times that do not increase or are not in seconds, or shapes that differ.
     """
     times = _check(magnitude, echo_times, mask, method)
-    if method == 'arlo' and not _evenly_spaced(times):
-        method = 'loglinear'
+    method = applicable_method(method, times)
     signal = np.stack([magnitude[..., echo][mask] for echo in range(times.size)]).astype(np.float32, copy=False)
     scale = signal.max(axis=0)
     usable = (scale > 0) & np.isfinite(signal.sum(axis=0))
     signal, scale = signal[:, usable] / scale[usable], scale[usable]
-    r2star = np.clip(RELAXOMETRY_METHODS[method](signal, times), 0, MAX_R2STAR)
+    r2star = np.clip(RELAXOMETRY[method].load()(signal, times), 0, MAX_R2STAR)
     t2star = 1 / np.maximum(r2star, 1 / MAX_T2STAR)
     fitted = np.zeros(mask.shape, bool)
     fitted[mask] = usable
@@ -70,8 +71,17 @@ def fit_r2star(magnitude, echo_times, mask, method='arlo'):
     return R2StarFit(*maps, method)
 
 
-def _arlo(signal, echo_times):
+def applicable_method(method, echo_times):
+    """Return `method`, or ``'loglinear'`` where it is ARLO and the echo times are not three or more evenly spaced."""
+    spacing = np.diff(echo_times)
+    even = spacing.size > 1 and np.ptp(spacing) < 0.02 * spacing.mean()
+    return 'loglinear' if method == 'arlo' and not even else method
+
+
+def fit_arlo(signal, echo_times):
     """Auto-regression on linear operations: the decay's integral over two spacings is T2* times its loss over them.
+
+    Takes `signal` of shape (ne, n) at `echo_times` in s and returns R2* in 1/s, shape (n,).
 
     Pei M, Nguyen TD, Thimmappa ND, et al. Algorithm for fast monoexponential fitting based on auto-regression on linear
     operations (ARLO) of data. Magn Reson Med 2015;73:843-850. Their integral is Simpson's rule, which has a
@@ -88,8 +98,11 @@ def _arlo(signal, echo_times):
     return np.log((2 * g + np.sqrt(9 + 3 * g ** 2)) / (3 - g)) / np.float32(spacing)
 
 
-def _loglinear(signal, echo_times):
-    """Fit a line to the logarithm, weighted by the signal squared: the noise of a logarithm is that of s over s."""
+def fit_loglinear(signal, echo_times):
+    """Fit a line to the logarithm, weighted by the signal squared: the noise of a logarithm is that of s over s.
+
+    Takes `signal` of shape (ne, n) at `echo_times` in s and returns R2* in 1/s, shape (n,).
+    """
     weight = signal ** 2
     total = weight.sum(axis=0)
     times = echo_times.astype(np.float32)[:, None]
@@ -99,9 +112,6 @@ def _loglinear(signal, echo_times):
     spread = np.einsum('en,en->n', weight, centred)
     # With signal in one echo only there is no line to fit: the decay is too fast to see.
     return np.divide(-slope, spread, out=np.full_like(slope, MAX_R2STAR), where=spread > 0)
-
-
-RELAXOMETRY_METHODS = {'arlo': _arlo, 'loglinear': _loglinear}
 
 
 def _amplitude(signal, echo_times, r2star):
@@ -115,15 +125,10 @@ def _place(values, where):
     return volume
 
 
-def _evenly_spaced(echo_times):
-    spacing = np.diff(echo_times)
-    return spacing.size > 1 and np.ptp(spacing) < 0.02 * spacing.mean()
-
-
 def _check(magnitude, echo_times, mask, method):
     times = np.asarray(echo_times, dtype=float)
-    if method not in RELAXOMETRY_METHODS:
-        raise ValueError(f'method is {method!r}, must be one of {", ".join(RELAXOMETRY_METHODS)}')
+    if method not in RELAXOMETRY:
+        raise ValueError(f'method is {method!r}, must be one of {", ".join(RELAXOMETRY)}')
     if times.ndim != 1 or times.size < 2:
         raise ValueError(f'echo_times is {times.tolist()}, must be two or more: one echo shows no decay')
     if not (np.all(np.diff(times) > 0) and times[0] >= 0 and times[-1] < 1):

@@ -20,7 +20,6 @@ class FitR2StarOutputSpec(TraitedSpec):
     r2star = File(desc='1/s')
     t2star = File(desc='s')
     s0 = File(desc='units of the magnitude')
-    method = traits.Str(desc='the fit that was used in the end')
 
 
 class FitR2Star(NumericInterface):
@@ -32,7 +31,6 @@ class FitR2Star(NumericInterface):
                          method=self.inputs.method)
         for name in ('r2star', 't2star', 's0'):
             self._results[name] = save_array(folder / f'{name}.nii', getattr(fit, name), self.inputs.mask)
-        self._results['method'] = fit.method
 
 
 class CsfMaskInputSpec(NumericInputSpec):

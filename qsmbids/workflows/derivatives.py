@@ -6,6 +6,7 @@ from nipype.pipeline import engine as pe
 
 from qsmbids import __version__
 from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
+from qsmbids.core.relaxometry import applicable_method
 from qsmbids.interfaces.derivatives import WriteDerivative
 from qsmbids.workflows.engine import DescribedWorkflow, fields
 
@@ -134,7 +135,7 @@ def _field_outputs(settings, several):
 
 
 def _relaxometry_outputs(acquisition, settings):
-    method = settings['relaxometry']
+    method = applicable_method(settings['relaxometry'], acquisition.echo_times)
     metadata = {'EstimationAlgorithm': RELAXOMETRY[method].title, 'EchoTimes': list(acquisition.echo_times)}
     return [Output(port, suffix, method, metadata=metadata | {'Units': units}) for port, suffix, units in
             (('r2star', 'R2starmap', '1/s'), ('t2star', 'T2starmap', 's'), ('s0', 'S0map', 'arbitrary'))]

@@ -1,6 +1,7 @@
 """R2*, T2*, S0 and the ventricular fluid."""
 
 from qsmbids.core.methods import RELAXOMETRY
+from qsmbids.core.relaxometry import applicable_method
 from qsmbids.interfaces.relaxometry import CsfMask, FitR2Star
 from qsmbids.reports.methods import cite
 from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
@@ -31,6 +32,7 @@ def init_relaxometry_wf(*, echo_times, voxel_size, voxels, method='arlo', thread
     -------
     r2star, t2star, s0, csf_mask, warnings
     """
+    method = applicable_method(method, echo_times)
     workflow = DescribedWorkflow(name=name)
     workflow.__desc__ = f'R2* was fitted by {cite(RELAXOMETRY[method])}; cerebrospinal fluid is where it is low ' \
                         '[@liu2018].'

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.relaxometry import RELAXOMETRY_METHODS, fit_r2star
+from qsmbids.core.methods import RELAXOMETRY
+from qsmbids.core.relaxometry import fit_r2star
 
 EVEN = np.array([4, 9, 14, 19, 24]) * 1e-3
 UNEVEN = np.array([3, 5, 12, 20]) * 1e-3
@@ -23,7 +24,7 @@ def test_a_noiseless_decay_is_found_exactly(method, echo_times):
     assert all(volume.dtype == np.float32 for volume in (fit.r2star, fit.t2star, fit.s0))
 
 
-@pytest.mark.parametrize('method', RELAXOMETRY_METHODS)
+@pytest.mark.parametrize('method', RELAXOMETRY)
 def test_unbiased_in_noise(method):
     rng = np.random.default_rng(0)
     shape = (40, 40, 10)
@@ -43,7 +44,7 @@ def test_arlo_steps_aside_where_it_does_not_apply(echo_times):
     assert np.array_equal(fit.r2star, fit_r2star(magnitude, echo_times, mask, 'loglinear').r2star)
 
 
-@pytest.mark.parametrize('method', RELAXOMETRY_METHODS)
+@pytest.mark.parametrize('method', RELAXOMETRY)
 def test_the_scale_of_the_magnitude_only_scales_s0(method):
     r2star = np.linspace(5, 80, 8).reshape(2, 2, 2)
     mask = np.ones(r2star.shape, bool)
@@ -52,7 +53,7 @@ def test_the_scale_of_the_magnitude_only_scales_s0(method):
     assert tiny.s0 * 1e18 == pytest.approx(fit.s0, rel=1e-4)
 
 
-@pytest.mark.parametrize('method', RELAXOMETRY_METHODS)
+@pytest.mark.parametrize('method', RELAXOMETRY)
 @pytest.mark.filterwarnings('error')
 def test_voxels_without_a_decay(method):
     samples = {'nothing': [0] * 5, 'not finite': [9, np.nan, 7, 6, 5], 'rising': [1, 2, 3, 4, 5],

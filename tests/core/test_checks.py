@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.checks import check_mask, check_positive, check_same_shape, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import (check_mask, check_positive, check_same_shape, check_volume, check_voxel_size,
+                                 check_weight)
 
 
 def test_what_is_right_already_is_not_copied():

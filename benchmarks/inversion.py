@@ -13,10 +13,9 @@ import tracemalloc
 import numpy as np
 from scipy import ndimage
 
-from qsmbids.core.background import BACKGROUND_METHODS
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.fourier import irfftn, rfftn
-from qsmbids.core.inversion import INVERSION_METHODS
+from qsmbids.core.methods import BACKGROUND, INVERSION
 from qsmbids.core.threads import use_threads
 
 VOXEL_SIZE = (1., 1., 1.)
@@ -77,8 +76,8 @@ def main():
         _, pair, _ = measure(lambda: irfftn(rfftn(chi, chi.shape), chi.shape), 5 * arguments.repeats)
         print(f'{arguments.size}^3, {arguments.threads} threads, one FFT pair {1000 * pair:.1f} ms\n'
               f'{"method":12} {"seconds":>8} {"pairs":>7} {"volumes":>8} {"NRMSE":>7} {"corr":>8} {"slope":>7}')
-        for name, method in (BACKGROUND_METHODS | INVERSION_METHODS).items():
-            removal = name in BACKGROUND_METHODS
+        for name, method in ((key, entry.load()) for key, entry in (BACKGROUND | INVERSION).items()):
+            removal = name in BACKGROUND
             field, truth = (local + background, local) if removal else (local, chi)
             found, seconds, peak = measure(lambda: method(field, mask, VOXEL_SIZE), arguments.repeats)
             found, scored = found if removal else (found, mask)

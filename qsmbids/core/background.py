@@ -91,9 +91,6 @@ def remove_background_vsharp(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), ma
     return result, eroded
 
 
-BACKGROUND_METHODS = {'vsharp': remove_background_vsharp}
-
-
 # Distances within this of a radius count as equal to it (mm): rounding must not decide which voxels are in a ball.
 _ROUNDING = 1e-3
 

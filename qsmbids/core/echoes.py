@@ -73,15 +73,15 @@ def prepare_echoes(magnitude=None, phase=None, real=None, imaginary=None, *, pha
         notes.append('phase is the angle of real and imaginary part')
     else:
         magnitude, phase = given['magnitude'], given.get('phase')
-        if phase is not None:
-            phase, rule, warning = phase_to_radians(phase, phase_units, manufacturer)
-            notes.append(f'phase to radians: {rule}')
-            warnings += [warning] if warning else []
+    if not magnitude.any():
+        raise ValueError('the magnitude is zero everywhere')
+    if 'phase' in given and 'real' not in given:
+        phase, rule, warning = phase_to_radians(phase, phase_units, manufacturer)
+        notes.append(f'phase to radians: {rule}')
+        warnings += [warning] if warning else []
     if magnitude.min() < 0:
         warnings.append('the magnitude has negative values; their absolute value is used')
         magnitude = np.abs(magnitude)
-    if not magnitude.any():
-        raise ValueError('the magnitude is zero everywhere')
     if phase is not None:
         phase = _oriented(phase, magnitude, manufacturer, phase_sign, notes, warnings)
     return Echoes(magnitude, phase, tuple(notes), tuple(warnings))

@@ -31,12 +31,10 @@ def quality_metrics(*, voxel_size, magnitude, brain, reliable=None, qsm=None, re
     millilitres = float(np.prod(voxel_size)) / 1000
     metrics = {'brain_volume_ml': brain.sum() * millilitres}
     first = magnitude[..., 0]
-    background = first[~brain]
-    background = background[background > 0]
-    if background.size > 1000:
-        # The darkest half of what lies outside the brain is air and bone; noise there is Rayleigh distributed.
-        dark = background[background <= np.median(background)]
-        metrics['snr_first_echo'] = np.median(first[brain]) / max(np.sqrt(np.mean(dark ** 2) / 2), 1e-12)
+    outside = first[~brain]
+    noise = _rayleigh_scale(outside[outside > 0])
+    if noise:
+        metrics['snr_first_echo'] = np.median(first[brain]) / noise
     if reliable is not None:
         metrics['reliable_fraction'] = reliable.sum() / brain.sum()
     if qsm is not None:
@@ -55,3 +53,19 @@ def quality_metrics(*, voxel_size, magnitude, brain, reliable=None, qsm=None, re
     if r2star is not None:
         metrics['r2star_median'] = np.median(r2star[brain])
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _rayleigh_scale(values, cut=2.0):
+    """Return the noise SD of which the darkest `values`, those of air, are the magnitude; None if there are too few.
+
+    A Rayleigh distribution that ends at `cut` times its scale has a known mean square; the scale that agrees with
+    the values below its own cut is found by repetition. What is brighter than noise does not count.
+    """
+    if values.size < 1000:
+        return None
+    loss = np.exp(-cut ** 2 / 2)
+    mean_square = 2 - cut ** 2 * loss / (1 - loss)
+    scale = np.median(values)
+    for _ in range(30):
+        scale = np.sqrt(np.mean(values[values < cut * scale] ** 2) / mean_square)
+    return float(scale)

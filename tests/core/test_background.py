@@ -5,12 +5,13 @@ import pytest
 from scipy import ndimage
 
 from qsmbids.core import background
-from qsmbids.core.background import BACKGROUND_METHODS, remove_background_vsharp
+from qsmbids.core.background import remove_background_vsharp
+from qsmbids.core.methods import BACKGROUND
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.fourier import irfftn
 from qsmbids.core.threads import use_threads
 
-METHODS = pytest.mark.parametrize('method', BACKGROUND_METHODS.values(), ids=BACKGROUND_METHODS)
+METHODS = pytest.mark.parametrize('method', [method.load() for method in BACKGROUND.values()], ids=BACKGROUND)
 
 
 def ellipsoid(shape, voxel_size, radii, center=(0, 0, 0)):

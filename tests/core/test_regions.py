@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.regions import REFERENCES, csf_mask, reference
+from qsmbids.core.regions import REFERENCES, csf_mask, reference, reference_chi
 
 
 @pytest.fixture(scope='module')
@@ -81,3 +81,24 @@ def test_a_region_outside_the_mask_is_refused():
     mask[0] = True
     with pytest.raises(ValueError, match='^region'):
         reference(np.ones(mask.shape, np.float32), mask, ~mask)
+
+
+def test_all_references_at_once():
+    mask = np.ones((6, 6, 6), bool)
+    csf = np.zeros_like(mask)
+    csf[:2] = True
+    chi = np.where(csf, 0.3, 0.0).astype(np.float32)
+    found = reference_chi(chi, mask, csf, 'csf')
+    assert found.used == 'csf' and np.allclose(found.chi[csf], 0) and np.allclose(found.chi[~csf], -0.3)
+    assert {r.name: round(r.mean, 6) for r in found.references} == {'wholebrain': 0, 'csf': 0.2}
+    assert np.array_equal(reference_chi(chi, mask, csf, 'none').chi, chi)
+
+
+def test_without_fluid_the_whole_brain_takes_its_place_and_says_so():
+    mask = np.ones((4, 4, 4), bool)
+    chi = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    for csf in (None, ~mask):
+        found = reference_chi(chi, mask, csf, 'csf')
+        assert found.used == 'wholebrain' and found.warnings and abs(found.chi.mean()) < 1e-5
+    with pytest.raises(ValueError, match='wanted'):
+        reference_chi(chi, mask, None, 'liver')

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from qsmbids.core.dipole import forward_field
-from qsmbids.core.inversion import INVERSION_METHODS
+from qsmbids.core.methods import INVERSION
 from qsmbids.core.threads import use_threads
 
-pytestmark = pytest.mark.parametrize('method', INVERSION_METHODS.values(), ids=INVERSION_METHODS)
+pytestmark = pytest.mark.parametrize('method', [method.load() for method in INVERSION.values()], ids=INVERSION)
 
 
 def grids(shape, voxel_size):
@@ -60,7 +60,7 @@ def test_simulated_shapes(method, voxel_size, b0_dir):
 
 
 def name(method):
-    return next(key for key, value in INVERSION_METHODS.items() if value is method)
+    return next(key for key, value in INVERSION.items() if value.load() is method)
 
 
 def halve(volume):

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from qsmbids import QSMResult, reconstruct
+from qsmbids.core.dipole import forward_field
+from qsmbids.core.phase import center_frequency, ppm_to_radians
+
+CHI, ECHO_TIMES, SNR = 0.1, (0.004, 0.012, 0.020), 40
+SIZE, HALF = 96, 47.5
+
+
+def scan(shape_of, b0_dir=(0.0, 0.0, 1.0)):
+    """A shape of 0.1 ppm in a ball of water, an air bubble outside, noise. Returns phase, magnitude, mask, distance."""
+    x, y, z = np.meshgrid(*(np.arange(SIZE) - HALF,) * 3, indexing='ij', sparse=True)
+    distance = shape_of(x - 6, y + 5, z - 4)
+    mask = x ** 2 + y ** 2 + z ** 2 < 42 ** 2
+    bubble = x ** 2 + (y - 44) ** 2 + (z + 16) ** 2 < 16
+    chi = np.clip(0.5 - distance, 0, 1) * CHI + np.where(bubble & ~mask, 9.0, 0)
+    field = forward_field(chi, (1, 1, 1), b0_dir)
+    phase = np.stack([ppm_to_radians(field, t, center_frequency(3.0)) for t in ECHO_TIMES], -1)
+    magnitude = 100 * mask[..., None] * np.exp(-20 * np.array(ECHO_TIMES))
+    rng = np.random.default_rng(0)
+    noise = 100 / SNR * (rng.standard_normal(phase.shape) + 1j * rng.standard_normal(phase.shape))
+    signal = magnitude * np.exp(1j * phase) + noise
+    return np.angle(signal).astype(np.float32), np.abs(signal).astype(np.float32), mask, distance
+
+
+def sphere(x, y, z):
+    return np.sqrt(x ** 2 + y ** 2 + z ** 2) - 8
+
+
+def cylinder(x, y, z):
+    """A rod of 6 mm radius along y, across B0, 36 mm long."""
+    return np.maximum(np.hypot(x, z) - 6, np.abs(y) - 18)
+
+
+@pytest.mark.parametrize('shape_of', [sphere, cylinder])
+def test_the_whole_chain_gives_back_what_was_put_in(shape_of):
+    phase, magnitude, mask, distance = scan(shape_of)
+    before = phase.copy()
+    result = reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, voxel_size=(1, 1, 1), mask=mask,
+                         phase_units='rad')
+    assert np.array_equal(phase, before)
+    surround = result.qsm_mask & (distance > 3) & (distance < 14)
+    inside = result.chi[distance < -2] - result.chi[surround].mean()
+    assert inside.mean() == pytest.approx(CHI, rel=0.1)
+    assert inside.std() < 0.1 * CHI
+    assert not result.chi[~result.qsm_mask].any()
+    assert result.relaxation.r2star[mask].mean() == pytest.approx(20, rel=0.1)
+
+
+def test_the_direction_of_the_field_is_taken_from_the_affine():
+    phase, magnitude, mask, distance = scan(sphere, b0_dir=(0, 1, 0))
+    affine = np.eye(4)[[0, 2, 1, 3]]
+    result = reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, affine=affine, mask=mask, phase_units='rad')
+    inside = result.chi[distance < -2] - result.chi[result.qsm_mask & (distance > 3)].mean()
+    assert inside.mean() == pytest.approx(CHI, rel=0.1)
+
+
+def test_a_single_echo_is_enough():
+    phase, magnitude, mask, distance = scan(sphere)
+    result = reconstruct(phase[..., 1], magnitude[..., 1], ECHO_TIMES[1:2], b0_tesla=3, voxel_size=(1, 1, 1), mask=mask,
+                         phase_units='rad', inversion='tikhonov', reference='csf')
+    assert isinstance(result, QSMResult) and result.relaxation is None and result.csf_mask is None
+    assert result.reference == 'wholebrain' and any('CSF' in text for text in result.warnings)
+
+
+def test_what_is_missing_is_named():
+    volume = np.ones((4, 4, 4), np.float32)
+    with pytest.raises(ValueError, match='affine.*voxel_size'):
+        reconstruct(volume, volume, [0.01], b0_tesla=3)
+    with pytest.raises(ValueError, match='zero everywhere'):
+        reconstruct(volume, 0 * volume, [0.01], b0_tesla=3, voxel_size=(1, 1, 1), phase_units='rad')
+    with pytest.raises(ValueError, match='shapes differ'):
+        reconstruct(volume, volume[:3], [0.01], b0_tesla=3, voxel_size=(1, 1, 1), phase_units='rad')

@@ -198,6 +198,23 @@ def test_damage_is_named_and_the_others_complete(two_participants, tmp_path):
     assert not list((tmp_path / 'out').rglob('.*.nii.gz'))
 
 
+def test_a_full_disk_is_named_and_leaves_no_half_file(two_participants, tmp_path):
+    import resource
+
+    def small_files_only():
+        # Like a quota: writing beyond it fails in the middle of a file.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        [sys.executable, '-m', 'qsmbids', two_participants, tmp_path / 'out', 'participant', '-w', tmp_path / 'work',
+         '--participant-label', '03', '--nprocs', '1'], capture_output=True, text=True, preexec_fn=small_files_only)
+    assert done.returncode == 1, done.stderr
+    reason = status(tmp_path)['sub-03']['reason']
+    assert 'magnitude.nii' in reason and 'cannot be written' in reason and 'Make room' in reason
+    images = [p for folder in ('out', 'work') for p in (tmp_path / folder).rglob('*.nii*')]
+    assert images == []
+
+
 def test_an_empty_mask_of_another_pipeline_is_named(two_participants, tmp_path):
     image = nibabel.load(two_participants / 'sub-03' / 'anat' / 'sub-03_part-mag_T2starw.nii.gz')
     mask = tmp_path / 'masks' / 'sub-03' / 'anat' / 'sub-03_desc-brain_mask.nii.gz'

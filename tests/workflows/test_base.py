@@ -1,0 +1,125 @@
+"""The graph over many kinds of acquisitions and settings; nothing is run."""
+
+from dataclasses import replace
+
+import pytest
+
+from qsmbids.bids import Acquisition
+from qsmbids.config import Config
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, REFERENCES, RELAXOMETRY, UNWRAPPING
+from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
+from qsmbids.workflows.base import METHOD_SETTINGS, init_qsmbids_wf
+from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
+
+CHOICES = {'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS, 'background': BACKGROUND,
+           'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
+           'phase_sign': ('auto', '+', '-')}
+VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
+    {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]
+
+
+@pytest.fixture
+def acquisition(tmp_path):
+    paths = {}
+    for part in ('mag', 'phase', 'real', 'imag'):
+        paths[part] = tuple(str(tmp_path / f'{part}{echo}.nii.gz') for echo in range(3))
+        for path in paths[part]:
+            open(path, 'w').close()
+    return Acquisition({'subject': '01', 'session': 'a'}, 'MEGRE', {p: paths[p] for p in ('mag', 'phase')},
+                       echo_times=(0.004, 0.012, 0.02), b0_tesla=3.0, center_frequency_hz=127.7e6,
+                       shape=(160, 160, 160), phase_units='rad', metadata={'Manufacturer': 'Siemens'},
+                       sources=('bids:raw:x',)), paths
+
+
+@pytest.fixture
+def build(tmp_path):
+    def build(acquisitions, **settings):
+        config = Config(bids_dir=tmp_path, output_dir=tmp_path / 'out', work_dir=tmp_path / 'work', **settings)
+        return init_qsmbids_wf(config, acquisitions, threads=2), config
+    return build
+
+
+def kinds(acquisition, paths):
+    yield acquisition
+    yield replace(acquisition, files={p: paths[p] for p in ('real', 'imag')})
+    yield replace(acquisition, files={'mag': paths['mag']})
+    yield replace(acquisition, files={p: paths[p][:1] for p in ('mag', 'phase')}, echo_times=(0.02,),
+                  suffix='T2starw')
+    yield replace(acquisition, echo_times=(0.004, 0.012, 0.03))
+
+
+def inputs_without_source(workflow):
+    """Mandatory inputs that are neither set nor connected."""
+    from nipype.interfaces.base import isdefined
+    missing = []
+    graph = workflow._create_flat_graph()
+    for node in graph.nodes():
+        connected = {dest for _, _, data in graph.in_edges(node, data=True) for _, dest in data['connect']}
+        spec = node.interface.inputs
+        missing += [f'{node.name}.{name}' for name, trait in spec.traits(mandatory=True).items()
+                    if not isdefined(getattr(spec, name)) and name not in connected]
+    return missing
+
+
+@pytest.mark.parametrize('settings', VARIANTS, ids=str)
+def test_every_setting_makes_a_complete_graph(acquisition, build, settings):
+    for kind in kinds(*acquisition):
+        workflow, config = build([kind], **settings)
+        assert inputs_without_source(workflow) == []
+        sinks = {node.interface.inputs.path for node in workflow._get_all_nodes() if node.name.startswith('ds_')}
+        chosen = {name: getattr(config, name) for name in METHOD_SETTINGS}
+        expected = {output.path(kind) for output in list_outputs(kind, chosen)}
+        assert sinks == expected
+        maps = [path for path in expected if path.endswith('Chimap.nii.gz')]
+        assert len(maps) == (len(config.inversion) if kind.has_phase else 0)
+
+
+def test_every_desc_is_described(acquisition, build):
+    for kind in kinds(*acquisition):
+        for relaxometry in RELAXOMETRY:
+            config = Config('x', 'y', inversion=tuple(INVERSION), relaxometry=relaxometry)
+            settings = {name: getattr(config, name) for name in METHOD_SETTINGS}
+            assert {output.desc for output in list_outputs(kind, settings)} <= {None, *DESCRIPTIONS}
+
+
+def test_uneven_echoes_are_not_called_arlo(acquisition):
+    *_, uneven = kinds(*acquisition)
+    settings = {name: getattr(Config('x', 'y'), name) for name in METHOD_SETTINGS}
+    descs = {output.desc for output in list_outputs(uneven, settings)}
+    assert 'loglinear' in descs and 'arlo' not in descs
+
+
+def test_memory_and_threads_are_stated(acquisition, build):
+    workflow, _ = build([acquisition[0]])
+    nodes = {node.name: node for node in workflow._get_all_nodes()}
+    assert nodes['invert_tv'].n_procs == 2 and 0.5 < nodes['invert_tv'].mem_gb < 3
+    small = replace(acquisition[0], shape=(32, 32, 32))
+    assert next(n for n in build([small])[0]._get_all_nodes() if n.name == 'invert_tv').mem_gb < 0.4
+
+
+def test_threads_are_no_part_of_a_result(acquisition, build, tmp_path):
+    hashes = []
+    for threads in (1, 2):
+        config = Config(bids_dir=tmp_path, output_dir=tmp_path / 'out', work_dir=tmp_path / 'work')
+        workflow = init_qsmbids_wf(config, [acquisition[0]], threads)
+        node = next(n for n in workflow._get_all_nodes() if n.name == 'prepare')
+        hashes.append(node.inputs.get_hashval()[1])
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize('settings', VARIANTS, ids=str)
+def test_methods_text_cites_what_it_used(acquisition, build, settings):
+    text = build([acquisition[0]], **settings)[0].methods_text()
+    markdown = to_markdown(text)
+    assert '@' not in markdown.split('## References')[0]
+    numbered = [line for line in markdown.split('## References')[1].splitlines() if line.strip()]
+    assert to_bibtex(text).count('@article') == len(numbered) >= 5
+    assert to_html(text).startswith('<p>')
+
+
+def test_crash_files_go_to_the_acquisition(acquisition, build, tmp_path):
+    other = replace(acquisition[0], entities={'subject': '02'})
+    workflow, _ = build([acquisition[0], other])
+    folders = {node.config['execution']['crashdump_dir'] for node in workflow._get_all_nodes()}
+    assert folders == {str(tmp_path / 'out' / 'logs' / 'sub-01' / 'sub-01_ses-a'),
+                       str(tmp_path / 'out' / 'logs' / 'sub-02' / 'sub-02')}

@@ -30,11 +30,16 @@ def write_atomically(path, write):
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise FileError(f'{path}: cannot be written ({error.strerror or error}). Make room or choose another folder; '
-                        'a second run goes on from what is done.') from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def cannot_write(path, error):
+    """Return the FileError for an OSError that kept a file from being written."""
+    return FileError(f'{path}: cannot be written ({error.strerror or error}). Make room or choose another folder; '
+                     'a second run goes on from what is done.')
 
 
 def write_text(path, text):

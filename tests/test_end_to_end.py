@@ -203,7 +203,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(two_participants, tmp_path
 
     def small_files_only():
         # Like a quota: writing beyond it fails in the middle of a file.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
     done = subprocess.run(
         [sys.executable, '-m', 'qsmbids', two_participants, tmp_path / 'out', 'participant', '-w', tmp_path / 'work',

@@ -16,6 +16,8 @@ from nipype import config as nipype_config
 from nipype.pipeline.plugins.linear import LinearPlugin
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
+from qsmbids.files import cannot_write
+
 _RAISED = re.compile(r'^(?:[\w.]+\.)?(\w*(?:Error|Exception|Killed|Interrupt|Pool))(?:: (.*))?$')
 
 
@@ -115,6 +117,9 @@ def run_workflow(workflow, plugin, plugin_args):
     """
     try:
         workflow.run(plugin=plugin, plugin_args=deepcopy(plugin_args))
+    except OSError as error:  # from nipype's own files
+        name = error.filename2 or error.filename or workflow.base_dir
+        return str(cannot_write(name, error))
     except Exception as error:  # nipype raises RuntimeError, or what the plugin raised
         return f'{type(error).__name__}: {error}'
     return None

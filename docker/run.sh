@@ -28,5 +28,6 @@ container=$(buildah from --pull-never "$image")
 trap 'buildah umount "$container" > /dev/null; buildah rm "$container" > /dev/null' EXIT
 root=$(buildah mount "$container")
 bwrap --ro-bind "$root" / --proc /proc --dev /dev --perms 1777 --tmpfs /dev/shm --unshare-net --unshare-pid --unshare-ipc --die-with-parent \
-  --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID --clearenv "${options[@]}" -- \
+  --chdir "$(inspect '{{.OCIv1.Config.WorkingDir}}')" --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID \
+  --clearenv "${options[@]}" -- \
   setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all "${command[@]}" "$@"

@@ -27,7 +27,8 @@ options+=(--volume "$settings/pip.conf:/etc/pip.conf:ro")
 # Local package folders that those settings name; an index in "simple" points to files beside it.
 while read -r folder; do
   [ ! -d "$folder" ] || options+=(--volume "$folder:$folder:ro")
-done < <(grep -oE '(= | |file://)/[^ ]+' "$settings/pip.conf" | sed -E 's#^[^/]*(file://)?/#/#; s#/simple/?$##' | sort -u)
+done < <(grep -oE '(= | |file://)/[^ ]+' "$settings/pip.conf" |
+  sed -E 's#^[^/]*(file://)?/#/#; s#/simple/?$##' | sort -u)
 
 for variable in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
   [ -z "${!variable-}" ] || options+=(--build-arg "$variable=${!variable}")

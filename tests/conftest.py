@@ -1,4 +1,9 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -67,3 +72,20 @@ def add_echoes():
                 (root / f'echo-{echo}_{suffix}.json').write_text(json.dumps({**common, 'EchoTime': echo_time}))
         return folder
     return add
+
+
+@pytest.fixture(scope='session')
+def validator_errors():
+    """What the BIDS validator calls errors in a data set: (code, field, file)."""
+    program = shutil.which('bids-validator-deno', path=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}')
+    if program is None:
+        pytest.skip('bids-validator-deno is not installed (pip install qsmbids[test])')
+
+    def validate(root):
+        # The program is a script that starts its engine by name from beside it.
+        path = f'{Path(program).parent}{os.pathsep}{os.environ["PATH"]}'
+        run = subprocess.run([program, str(root), '--ignoreNiftiHeaders', '--json'], capture_output=True, text=True,
+                             env=os.environ | {'PATH': path, 'NO_COLOR': '1'})
+        issues = json.loads(run.stdout)['issues']['issues']
+        return [(i['code'], i.get('subCode'), i.get('location')) for i in issues if i['severity'] == 'error']
+    return validate

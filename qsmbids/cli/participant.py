@@ -2,11 +2,11 @@
 
 import logging
 import os
-import shutil
 import sys
 import time
 import uuid
-from pathlib import Path
+
+from qsmbids.cli.environment import prepare_environment
 
 EXIT_COMPLETE, EXIT_FAILED, EXIT_USAGE, EXIT_NO_INPUT, EXIT_INTERNAL = 0, 1, 2, 65, 70
 LOGGER = logging.getLogger('qsmbids')
@@ -38,28 +38,6 @@ def run(config):
     except Exception:
         LOGGER.exception('an error inside qsmbids; please report it with this text')
         return EXIT_INTERNAL
-
-
-def prepare_environment(work_dir, clean=False):
-    """Make the work directory, and point every cache into it that has no place of its own.
-
-    Must come before nipype, matplotlib or numba are imported.
-    """
-    if clean and work_dir.exists():
-        for entry in work_dir.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f'{work_dir}: the work directory cannot be made ({error.strerror}); set another with -w') from None
-    home = os.environ.get('HOME', '')
-    if not (home and os.access(home, os.R_OK | os.W_OK)):
-        os.environ['HOME'] = str(_folder(work_dir / '.home'))
-    os.environ.setdefault('MPLCONFIGDIR', str(_folder(work_dir / '.matplotlib')))
-    package = Path(__file__).resolve().parents[1]
-    if not os.access(package / 'core', os.W_OK):
-        os.environ.setdefault('NUMBA_CACHE_DIR', str(_folder(work_dir / '.numba')))
-    os.environ['NIPYPE_NO_ET'] = os.environ['NO_ET'] = '1'
 
 
 class _Run:
@@ -123,7 +101,7 @@ class _Run:
             self._compute(usable)
         if self.config.boilerplate_only:
             return not self.methods
-        self._write_pages({a.subject for a in found} or set(), found)
+        self._write_pages({a.subject for a in found}, found)
         return not (config.stop_on_first_crash and any(row['state'] == 'failed' for row in self.rows))
 
     def _compute(self, acquisitions):

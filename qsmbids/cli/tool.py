@@ -4,9 +4,11 @@ import argparse
 import ast
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from qsmbids import __version__
+from qsmbids.cli.environment import provide_writable_places
 from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
 from qsmbids.files import FileError
 
@@ -63,10 +65,12 @@ def main(arguments=None):
     """Run one step and return its exit code: 0 done, 1 failed, 2 wrong command line."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    from qsmbids.core.threads import use_threads
     try:
-        with use_threads(options.nthreads or len(os.sched_getaffinity(0))):
-            options.run(options)
+        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
+            provide_writable_places(folder)
+            from qsmbids.core.threads import use_threads
+            with use_threads(options.nthreads or len(os.sched_getaffinity(0))):
+                options.run(options)
     except (FileError, ValueError) as error:
         print(f'qsmbids-tool {options.step}: {error}', file=sys.stderr)
         return 1

@@ -51,7 +51,6 @@ class ReliableMaskInputSpec(NumericInputSpec):
     residual = File(exists=True, mandatory=True, desc='relative residual of the echo fit')
     quality = File(exists=True, desc='voxel quality of the unwrapping')
     threshold = traits.Float(0.3, usedefault=True, desc='largest residual to trust')
-    voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
 
 
 class ReliableMask(NumericInterface):

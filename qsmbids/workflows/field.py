@@ -48,7 +48,7 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, offset
         TotalField(echo_times=list(echo_times), voxel_size=voxel_size, center_frequency_hz=center_frequency_hz,
                    offset=offset, unwrapping=unwrapping, fit=fit),
         'total_field', buffers=12 + 4 * len(echo_times), voxels=voxels, threads=threads)
-    trust = numeric_node(ReliableMask(threshold=residual_threshold, voxel_size=voxel_size), 'trust', buffers=5,
+    trust = numeric_node(ReliableMask(threshold=residual_threshold), 'trust', buffers=5,
                          voxels=voxels)
     outputs = [(name, name) for name in ('field', 'residual', 'quality', 'unwrapped')]
     workflow.connect([

@@ -104,7 +104,11 @@ def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None):
     if nprocs == 1 or one_at_a_time:
         return LinearPlugin(), {}
     arguments = {'n_procs': nprocs, 'memory_gb': memory_gb, 'raise_insufficient': False}
-    return WorkerPool(plugin_args=arguments), arguments
+    try:
+        return WorkerPool(plugin_args=arguments), arguments
+    except OSError as error:  # no shared memory, as in some containers
+        logging.getLogger('qsmbids').warning('worker processes cannot be had (%s); steps run one at a time', error)
+        return LinearPlugin(), {}
 
 
 def run_workflow(workflow, plugin, plugin_args):

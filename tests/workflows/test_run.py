@@ -4,7 +4,9 @@ import time
 import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
+from nipype.pipeline.plugins.linear import LinearPlugin
 
+from qsmbids.workflows import run
 from qsmbids.workflows.run import configure_nipype, crash_reason, find_failure, make_plugin, run_workflow
 
 
@@ -87,3 +89,12 @@ def test_plugin_file(tmp_path):
     path = tmp_path / 'p.toml'
     path.write_text('plugin = "SLURM"\n[plugin_args]\nsbatch_args = "--time=10"\n')
     assert make_plugin(nprocs=2, memory_gb=1, plugin_file=path) == ('SLURM', {'sbatch_args': '--time=10'})
+
+
+def test_without_shared_memory_steps_run_one_at_a_time(monkeypatch):
+    def refuse(self, plugin_args=None):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(run.WorkerPool, '__init__', refuse)
+    plugin, _ = make_plugin(nprocs=2, memory_gb=1)
+    assert isinstance(plugin, LinearPlugin)

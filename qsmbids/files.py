@@ -42,12 +42,17 @@ def cannot_write(path, error):
                      'a second run goes on from what is done.')
 
 
+def write_bytes(path, content):
+    """Write a file, unless it holds just that already; return its path."""
+    path = Path(path)
+    if not (path.is_file() and path.read_bytes() == content):
+        write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+    return str(path)
+
+
 def write_text(path, text):
     """Write a text file, unless it holds just that already; return its path."""
-    path = Path(path)
-    if not (path.is_file() and path.read_bytes() == text.encode()):
-        write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding='utf-8'))
-    return str(path)
+    return write_bytes(path, text.encode())
 
 
 def write_json(path, content):

@@ -1,12 +1,10 @@
 """Write simulated scans as a BIDS data set, stored as a vendor would, and their ground truth as a derivative of it.
 
-The same scan gives the same bytes: no time stamps, JSON sorted, numbers rounded from double precision. Each file
+The same scan gives the same bytes: no time stamps, numbers rounded from double precision. Each file
 appears under its name only when it is whole.
 """
 
 import gzip
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from qsmbids.core.phase import ppm_to_hz
+from qsmbids.files import write_bytes, write_json, write_tsv
 from qsmbids.simulation.head import LABELS
 
 BIDS_VERSION = '1.10.0'
@@ -183,7 +182,8 @@ def write_truth(root, scan, entities):
     """
     truth = Path(root) / 'derivatives' / 'truth'
     write_description(truth, 'Ground truth of a simulated data set', kind='derivative')
-    write_table(truth / 'desc-truth_dseg.tsv', ('index', 'name'), [(i, name) for name, i in LABELS.items()])
+    write_tsv(truth / 'desc-truth_dseg.tsv', [{'index': i, 'name': name} for name, i in LABELS.items()],
+              ['index', 'name'])
     anat, fmap = (_folder(truth, entities, kind) for kind in ('anat', 'fmap'))
     affine, frequency = scan.sequence.affine, scan.sequence.center_frequency_hz
     magnitude = np.abs(scan.signal[..., 0])
@@ -225,29 +225,6 @@ def write_volume(path, values, affine, slope=1., intercept=0.):
     header['magic'] = b'n+1'
     content = header.binaryblock + bytes(4) + np.asfortranarray(values).tobytes('F')
     write_bytes(path, gzip.compress(content, compresslevel=9, mtime=0))
-
-
-def write_json(path, fields):
-    """Write a dictionary as sorted JSON."""
-    write_bytes(path, (json.dumps(fields, indent=2, sort_keys=True) + '\n').encode())
-
-
-def write_table(path, columns, rows):
-    """Write rows as tab-separated values; None becomes n/a."""
-    lines = [columns, *(['n/a' if cell is None else str(cell) for cell in row] for row in rows)]
-    write_bytes(path, ''.join('\t'.join(line) + '\n' for line in lines).encode())
-
-
-def write_bytes(path, content):
-    """Write a file whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _folder(root, entities, kind):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qsmbids.simulation.bids import write_bytes, write_description, write_json, write_scan, write_table
+from qsmbids.files import write_json, write_text, write_tsv
+from qsmbids.simulation.bids import write_description, write_scan
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, simulate
 
@@ -122,10 +123,11 @@ def write(root):
     """Write the data set into the folder `root`."""
     root = Path(root)
     write_description(root, 'qsmbids test data', Acknowledgements='Simulated by qsmbids.simulation.testbids')
-    write_bytes(root / 'README.md', README.encode())
-    write_table(root / 'participants.tsv', ('participant_id', 'age', 'sex', 'group'),
-                [('sub-01', 34, 'F', 'control'), ('sub-02', 67, 'M', 'control'), ('sub-03', 51, 'F', 'control'),
-                 ('sub-broken', None, None, None)])
+    write_text(root / 'README.md', README)
+    columns = ['participant_id', 'age', 'sex', 'group']
+    people = [('sub-01', 34, 'F', 'control'), ('sub-02', 67, 'M', 'control'), ('sub-03', 51, 'F', 'control'),
+              ('sub-broken', None, None, None)]
+    write_tsv(root / 'participants.tsv', [dict(zip(columns, person)) for person in people], columns)
     write_json(root / 'participants.json', {
         'age': {'Description': 'Age at the scan', 'Units': 'year'},
         'sex': {'Description': 'Sex', 'Levels': {'F': 'female', 'M': 'male'}},

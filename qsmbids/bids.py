@@ -58,7 +58,9 @@ class Acquisition:
     problems : tuple of str
         Why it cannot be processed at all; empty for a usable acquisition.
     warnings : tuple of str
-        What the user should know about a usable one.
+        What the user should check.
+    notes : tuple of str
+        What was found out on the way.
     """
 
     entities: dict
@@ -75,6 +77,7 @@ class Acquisition:
     sources: tuple = ()
     problems: tuple = ()
     warnings: tuple = ()
+    notes: tuple = ()
 
     @property
     def subject(self):
@@ -127,6 +130,15 @@ def find_subjects(bids_dir, wanted=()):
     return sorted(set(wanted)) or known
 
 
+def check_sessions(bids_dir, subjects, wanted):
+    """Raise BIDSInputError if none of the participants has any of the sessions in `wanted`."""
+    wanted = {label.removeprefix('ses-') for label in wanted}
+    known = {path.name[4:] for subject in subjects for path in (Path(bids_dir) / f'sub-{subject}').glob('ses-*')}
+    if wanted and not wanted & known:
+        raise BIDSInputError(f'no session {", ".join(sorted(wanted))}; these participants have: '
+                             f'{", ".join(sorted(known)) or "no sessions"}')
+
+
 def load_layout(bids_dir, subjects, *, validate=True, database_dir=None):
     """Index the given participants of a data set, and nobody else: the time does not grow with the cohort."""
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
@@ -157,21 +169,10 @@ def find_acquisitions(layout, subjects, *, sessions=(), bids_filter=None):
     -------
     list of Acquisition
         In the order of their names. What is wrong with one stands in its ``problems``.
-
-    Raises
-    ------
-    BIDSInputError
-        If `sessions` names one that no participant has.
     """
-    sessions = [label.removeprefix('ses-') for label in sessions]
-    known = layout.get_sessions(subject=list(subjects))
-    unknown = sorted(set(sessions) - set(known))
-    if unknown and len(unknown) == len(set(sessions)):
-        raise BIDSInputError(f'no session {", ".join(unknown)}; these participants have: '
-                             f'{", ".join(known) or "no sessions"}')
     query = {**DEFAULT_FILTER, 'extension': ['.nii', '.nii.gz'], **(bids_filter or {}), 'subject': list(subjects)}
     if sessions:
-        query['session'] = sessions
+        query['session'] = [label.removeprefix('ses-') for label in sessions]
     groups = defaultdict(list)
     for image in layout.get(**query):
         entities = image.get_entities()
@@ -330,10 +331,13 @@ def _check_headers(parts):
         direction = b0_direction(affine)
     except ValueError as error:
         raise ValueError(f'{first.path}: {error}') from None
-    warnings = []
+    warnings, notes = [], []
     if unplaced:
         warnings.append('the header has neither sform nor qform: the third axis is taken as the direction of B0')
-    return {'b0_dir': direction, 'voxel_size': tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)),
+    tilt = np.degrees(np.arccos(min(1, max(abs(b) for b in direction))))
+    if tilt > 1:
+        notes.append(f'oblique: B0 is {tilt:.1f} degrees from the nearest voxel axis, as the affine says')
+    return {'notes': tuple(notes), 'b0_dir': direction, 'voxel_size': tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)),
             'shape': tuple(int(n) for n in shape), 'echo_count': next(iter(echoes.values())), 'warnings': warnings}
 
 

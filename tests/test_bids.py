@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from qsmbids.bids import (Acquisition, BIDSInputError, find_acquisitions, find_brain_mask, find_subjects, load_layout,
+from qsmbids.bids import (Acquisition, BIDSInputError, check_sessions, find_acquisitions, find_brain_mask, find_subjects, load_layout,
                           read_filter)
 
 
@@ -167,8 +167,30 @@ def test_subjects_are_checked(bids_root, add_echoes):
         find_subjects(bids_root, ['02'])
     with pytest.raises(BIDSInputError, match='dataset_description'):
         find_subjects(bids_root / 'sub-01')
-    with pytest.raises(BIDSInputError, match='no session x'):
-        discover(bids_root, sessions=['x'])
+
+
+def test_sessions_are_checked_over_all_participants(bids_root, add_echoes):
+    add_echoes(bids_root, '01', 'a')
+    add_echoes(bids_root, '02', 'b')
+    check_sessions(bids_root, ['01', '02'], ['ses-b'])
+    with pytest.raises(BIDSInputError, match='no session x.*have: a, b'):
+        check_sessions(bids_root, ['01', '02'], ['x'])
+
+
+def test_a_tilt_is_noted(bids_root, add_echoes):
+    affine = np.eye(4)
+    affine[:3, :3] = [[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]]
+    add_echoes(bids_root, affine=affine)
+    (acquisition,) = discover(bids_root)
+    assert acquisition.b0_dir == pytest.approx((0, 0.6, 0.8))
+    assert any('36.9 degrees' in note for note in acquisition.notes)
+
+
+def test_a_saved_index_is_used_again(bids_root, add_echoes, tmp_path):
+    add_echoes(bids_root)
+    first = find_acquisitions(load_layout(bids_root, ['01'], database_dir=tmp_path / 'index'), ['01'])
+    assert list((tmp_path / 'index').iterdir())
+    assert find_acquisitions(load_layout(bids_root, ['01'], database_dir=tmp_path / 'index'), ['01']) == first
 
 
 def test_names_of_derivatives():

@@ -50,14 +50,17 @@ class _Run:
         self.threads = min(config.omp_nthreads or 8, self.nprocs)
         self.rows = []
         self.methods = None
+        self.internal_error = False
 
     def execute(self):
-        from qsmbids.bids import find_subjects, read_filter
+        from qsmbids.bids import check_sessions, find_subjects, read_filter
+        from qsmbids.files import FileError
         from qsmbids.reports.dataset import write_dataset_files
         from qsmbids.workflows.derivatives import DESCRIPTIONS
         from qsmbids.workflows.run import configure_nipype, make_plugin
         config = self.config
         subjects = find_subjects(config.bids_dir, config.participant_label)
+        check_sessions(config.bids_dir, subjects, config.session_label)
         self.bids_filter = read_filter(config.bids_filter_file) if config.bids_filter_file else None
         configure_nipype(stop_on_first_crash=config.stop_on_first_crash, resource_monitor=config.resource_monitor,
                          crash_folder=config.output_dir / 'logs',
@@ -74,9 +77,29 @@ class _Run:
         # A batch bounds what is indexed, planned and lost at once, whatever the size of the cohort.
         size = max(8, 2 * self.nprocs)
         for start in range(0, len(subjects), size):
-            if not self._run_batch(subjects[start:start + size]):
+            batch = subjects[start:start + size]
+            try:
+                go_on = self._run_batch(batch)
+            except FileError:  # the output cannot be written: nothing would be kept
+                raise
+            except Exception as error:  # whatever it is: the table says so, and the other participants go on
+                go_on = self._fail_batch(batch, error)
+            if not go_on:
                 break
         return self._finish()
+
+    def _fail_batch(self, subjects, error):
+        LOGGER.exception('an error inside qsmbids; please report it with this text')
+        self.internal_error = True
+        known = {row['participant'] for row in self.rows}
+        for subject in subjects:
+            if f'sub-{subject}' not in known:
+                self._add_row(subject, state='running')
+        for row in self.rows:
+            if row['state'] == 'running':
+                row |= {'state': 'failed', 'reason': f'{type(error).__name__}: {error}'}
+        self._write_status()
+        return not self.config.stop_on_first_crash
 
     def _run_batch(self, subjects):
         """Process some participants; return whether to go on."""
@@ -171,7 +194,10 @@ class _Run:
 
     def _write_graph(self, workflow):
         target = self.config.output_dir / 'logs' / f'graph-{self.id}.dot'
-        workflow.write_graph(dotfilename=str(target), graph2use='colored', format='svg', simple_form=True)
+        try:
+            workflow.write_graph(dotfilename=str(target), graph2use='colored', format='svg', simple_form=True)
+        except OSError as error:
+            LOGGER.warning('the graph is there as %s, but not as a picture: %s', target, error)
 
     def _write_pages(self, subjects, acquisitions):
         from dataclasses import asdict
@@ -199,6 +225,8 @@ class _Run:
             label = row['acquisition'] if row['acquisition'] != 'n/a' else row['participant']
             print(f'  {label}: {row["state"]}: {row["reason"]}'
                   + (f' ({row["crashfile"]})' if row['crashfile'] else ''))
+        if self.internal_error:
+            return EXIT_INTERNAL
         if all(row['state'] == 'unusable' for row in self.rows):
             return EXIT_NO_INPUT
         return EXIT_FAILED if bad else EXIT_COMPLETE

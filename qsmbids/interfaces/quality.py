@@ -27,6 +27,7 @@ class AssessQualityInputSpec(NumericInputSpec):
     references = InputMultiObject(traits.Dict, desc='metadata of each referenced map')
     facts = traits.Dict(desc='what is known of the acquisition and the settings')
     notes = traits.List(traits.Str)
+    metadata_notes = traits.List(traits.Str)
     metadata_warnings = traits.List(traits.Str)
     input_warnings = traits.List(traits.Str)
     csf_warnings = traits.List(traits.Str)
@@ -54,7 +55,7 @@ class AssessQuality(NumericInterface):
                      *given(chosen.csf_warnings, [])]
         for found in given(chosen.reference_warnings, []):
             warnings += [w for w in found if w not in warnings]
-        content = {'metrics': metrics, 'references': references, 'notes': given(chosen.notes, []),
+        content = {'metrics': metrics, 'references': references, 'notes': [*given(chosen.metadata_notes, []), *given(chosen.notes, [])],
                    'warnings': warnings}
         self._results['quality'] = write_json(folder / 'qc.json', content)
         self._results['compliance'] = write_json(

@@ -70,7 +70,7 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, t
     voxels = acquisition.shape[0] * acquisition.shape[1] * acquisition.shape[2]
     sizes = dict(voxels=voxels, threads=threads)
     outputs = list_outputs(acquisition, settings)
-    ds_wf = init_ds_wf(acquisition, output_dir, outputs)
+    ds_wf = init_ds_wf(acquisition, output_dir, outputs, brain_mask)
     ports = {port for output in outputs for port in (output.port, output.extra)}
     prepare = numeric_node(_prepare_echoes(acquisition, settings), 'prepare',
                            buffers=6 + 8 * max(len(acquisition.echo_times), 1), **sizes)
@@ -112,7 +112,7 @@ def _assess_quality(acquisition, settings, brain_mask):
              'metadata': acquisition.metadata,
              'settings': {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
     return AssessQuality(voxel_size=acquisition.voxel_size, facts=facts,
-                         metadata_warnings=list(acquisition.warnings),
+                         metadata_notes=list(acquisition.notes), metadata_warnings=list(acquisition.warnings),
                          chi_names=list(settings['inversion']) if acquisition.has_phase else [])
 
 

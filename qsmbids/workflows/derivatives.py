@@ -1,6 +1,7 @@
 """What leaves the workflow: names, sidecars, sinks."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nipype.pipeline import engine as pe
 
@@ -75,7 +76,7 @@ def list_outputs(acquisition, settings):
     return outputs
 
 
-def init_ds_wf(acquisition, output_dir, outputs, name='ds_wf'):
+def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
     """Return a workflow that writes the outputs of an acquisition.
 
     Parameters
@@ -83,6 +84,8 @@ def init_ds_wf(acquisition, output_dir, outputs, name='ds_wf'):
     acquisition : qsmbids.bids.Acquisition
     output_dir : str
     outputs : list of Output
+    brain_mask : str, optional
+        The mask of another pipeline, if one was used: a source of everything.
 
     Inputs
     ------
@@ -91,7 +94,8 @@ def init_ds_wf(acquisition, output_dir, outputs, name='ds_wf'):
     workflow = DescribedWorkflow(name=name)
     ports = dict.fromkeys(port for output in outputs for port in (output.port, output.extra) if port)
     inputnode = fields(*ports, name='inputnode')
-    common = {'Sources': list(acquisition.sources), 'SkullStripped': True, 'SpatialReference': 'orig',
+    sources = [*acquisition.sources, *([Path(brain_mask).as_uri()] if brain_mask else [])]
+    common = {'Sources': sources, 'SkullStripped': True, 'SpatialReference': 'orig',
               'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__}]}
     for output in outputs:
         sink = WriteDerivative(output_dir=str(output_dir), path=output.path(acquisition))

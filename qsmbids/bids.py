@@ -238,7 +238,7 @@ def _check_parts(parts):
                          + f') beside {_names(_first(parts))}; a file is missing')
     warnings = []
     if 'phase' not in counts and 'real' not in counts:
-        warnings.append('magnitude only: no phase was found, so R2*, T2*, S0 and the mask are all that is computed')
+        warnings.append('magnitude only: no phase was found, so there is no susceptibility map')
     return {'warnings': warnings}
 
 
@@ -274,7 +274,9 @@ def _check_sidecars(parts):
     if str(sidecars[0].get('MRAcquisitionType', '3D')).upper() == '2D':
         warnings.append('2D acquisition: slices may differ in phase; the consensus asks for 3D')
     if len(times) == 1:
-        warnings.append('single echo: the coil phase offset cannot be told from the field, and there is no R2*')
+        offset = 'the coil phase offset cannot be told from the field, and ' if 'mag' not in parts or 'phase' in parts \
+            else ''
+        warnings.append(f'single echo: {offset}there is no R2*')
     return {'echo_times': tuple(times), 'metadata': sidecars[0] | {'PhaseUnits': phase_sidecar.get('Units')},
             'phase_units': phase_sidecar.get('Units'), 'warnings': warnings}
 

@@ -1,5 +1,6 @@
 """How many threads the numerics of this package may use."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numba
@@ -29,3 +30,11 @@ def use_threads(count):
             yield
     finally:
         numba.set_num_threads(before)
+
+
+def over_slabs(work, length, step):
+    """Call ``work(slice)`` for slabs that cover a length, `step` long, in as many threads as `use_threads` allows."""
+    slabs = [slice(start, min(start + step, length)) for start in range(0, length, step)]
+    with ThreadPoolExecutor(scipy.fft.get_workers()) as pool:
+        for _ in pool.map(work, slabs):
+            pass

@@ -21,8 +21,10 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
+from qsmbids.core.threads import over_slabs
+
 RELAXIVITY = 137.0  # Hz per ppm at 3 T, of both signs of susceptibility [2]_
-SLAB_VOXELS = 4_000_000
+SLAB_VOXELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def digital_head(shape, affine, seed=0, pose=None):
 
     Notes
     -----
-    Beside the result (5 bytes per voxel) it needs about 400 MB for a slab of the grid at a time.
+    Beside the result (5 bytes per voxel) it needs about 100 MB per thread (see `use_threads`) for a slab of the grid.
     """
     person = _person(seed)
     to_head = np.asarray(affine, float)
@@ -148,15 +150,16 @@ def digital_head(shape, affine, seed=0, pose=None):
     labels = np.empty(shape, np.uint8)
     chi = np.empty(shape, np.float32)
     values = np.array([tissue.chi for tissue in person.tissues], np.float32)
-    step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
-    for start in range(0, shape[0], step):
-        slab = slice(start, min(start + step, shape[0]))
+
+    def paint(slab):
         points = _positions(slab, shape, to_head) / person.scale[:, None]
         painted = _paint(points, person)
         labels[slab] = painted.reshape(labels[slab].shape)
         susceptibility = values[painted]
         _add_texture(susceptibility, painted, points, person)
         chi[slab] = susceptibility.reshape(chi[slab].shape)
+
+    over_slabs(paint, shape[0], max(1, SLAB_VOXELS // (shape[1] * shape[2])))
     return Head(labels, chi, person.tissues)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from qsmbids.core.dipole import b0_direction, forward_field
+from qsmbids.core.dipole import b0_direction
 from qsmbids.core.phase import center_frequency, ppm_to_radians
-from qsmbids.simulation.head import Head
+from qsmbids.core.threads import over_slabs
+from qsmbids.simulation.field import block_mean, enclosed_field, object_field
 
 SLAB_VOXELS = 1_000_000
 
@@ -127,8 +128,8 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
 
     Notes
     -----
-    The field is the dearest part: its zero-padded spectrum and kernel take about 24 times the memory of a fine volume
-    that holds the field of view and the object around it.
+    Slabs and transforms use the threads that `qsmbids.core.threads.use_threads` allows; the result is the same for
+    any number of them.
     """
     factor = sequence.supersampling
     if factor < 1:
@@ -136,23 +137,14 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
     if not sequence.echo_times or min(sequence.echo_times) < 0:
         raise ValueError(f'sequence.echo_times is {sequence.echo_times}, must be one or more times >= 0 s')
     fine_affine, fine_shape = fine_grid(sequence)
-    fine_voxel = np.array(sequence.voxel_size) / factor
-    below, above = _surround(sample, fine_affine, fine_shape, surround_mm)
-    wide_affine = fine_affine.copy()
-    wide_affine[:3, 3] -= fine_affine[:3, :3] @ below
-    wide = sample(tuple(int(n) for n in below + fine_shape + above), wide_affine)
-    view = tuple(slice(int(m), int(m + n)) for m, n in zip(below, fine_shape))
-    # Air of the same susceptibility goes on for ever: only the difference to it makes field.
-    field = forward_field(wide.chi - np.float32(wide.chi_outside), fine_voxel, sequence.b0_dir)[view].copy()
-    head = wide[view]
-    del wide
+    head, field = object_field(sample, fine_affine, fine_shape, sequence.b0_dir, surround_mm)
     brain = head.map('brain')
     _shim(field, brain, fine_affine, sequence.shim_order)
-    local = forward_field(head.chi * brain, fine_voxel, sequence.b0_dir)
+    local = enclosed_field(head.chi * brain, np.array(sequence.voxel_size) / factor, sequence.b0_dir)
     signal = acquire(head, field, sequence, seed)
-    return Scan(sequence, signal, _block_mean(field, factor), _block_mean(local, factor),
-                _block_mean(head.chi, factor), _block_mean(head.map('r2star'), factor), _majority(head, factor),
-                _block_mean(brain, factor) > .5)
+    return Scan(sequence, signal, block_mean(field, factor), block_mean(local, factor),
+                block_mean(head.chi, factor), block_mean(head.map('r2star'), factor), _majority(head, factor),
+                block_mean(brain, factor) > .5)
 
 
 def fine_grid(sequence):
@@ -162,26 +154,6 @@ def fine_grid(sequence):
     affine[:3, 3] += affine[:3, :3] @ np.full(3, (1 / factor - 1) / 2)
     affine[:3, :3] /= factor
     return affine, np.array(sequence.shape) * factor
-
-
-def _surround(sample, affine, shape, reach):
-    """Return how many voxels the object goes beyond a grid before and behind each axis, `reach` mm at most.
-
-    A coarse look at the object finds where nothing but the surrounding air is left.
-    """
-    stride = np.maximum(np.rint(8 / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))), 1).astype(int)
-    coarse = affine.copy()
-    coarse[:3, :3] *= stride
-    margin = np.ceil(reach / np.sqrt((coarse[:3, :3] ** 2).sum(axis=0))).astype(int)
-    coarse[:3, 3] -= coarse[:3, :3] @ margin
-    look = sample(tuple(int(n) for n in 2 * margin + -(-shape // stride)), coarse)
-    occupied = np.argwhere(look.chi != np.float32(look.chi_outside))
-    if not occupied.size:
-        return np.zeros(3, int), np.zeros(3, int)
-    # One coarse voxel more: the edge lies between two of them.
-    first, last = occupied.min(axis=0) - 1 - margin, occupied.max(axis=0) + 1 - margin
-    return (np.clip(-first, 0, margin) * stride,
-            np.clip(last * stride - shape + 1, 0, margin * stride))
 
 
 def acquire(head, field, sequence, seed=0):
@@ -206,9 +178,8 @@ def acquire(head, field, sequence, seed=0):
     coil = _coil(rng) if sequence.coil else None
     shape, count = tuple(sequence.shape), len(sequence.echo_times)
     partial = np.empty((field.shape[0], *shape[1:], count), np.complex128)
-    step = max(1, SLAB_VOXELS // (field.shape[1] * field.shape[2]))
-    for start in range(0, field.shape[0], step):
-        slab = slice(start, min(start + step, field.shape[0]))
+
+    def fill(slab):
         magnetisation, rate = _excite(head[slab], field[slab], sequence)
         if coil is not None:
             magnetisation = magnetisation * _receive(coil, slab, field.shape, fine_grid(sequence)[0])
@@ -217,9 +188,11 @@ def acquire(head, field, sequence, seed=0):
             for axis in (1, 2):
                 echo_signal = _low_pass(echo_signal, axis, shape[axis])
             partial[slab, ..., echo] = echo_signal
+
+    over_slabs(fill, field.shape[0], max(1, SLAB_VOXELS // (field.shape[1] * field.shape[2])))
     signal = _low_pass(partial, 0, shape[0])
     if sequence.snr is not None:
-        brain = _block_mean(head.map('brain'), sequence.supersampling) > .5
+        brain = block_mean(head.map('brain'), sequence.supersampling) > .5
         sd = np.abs(signal[brain, 0]).mean() / sequence.snr
         signal += sd * (rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape))
     return signal.astype(np.complex64)
@@ -291,17 +264,14 @@ def _from_middle(index, shape, affine):
     return [affine[axis, 0] * i + affine[axis, 1] * j + affine[axis, 2] * k for axis in range(3)]
 
 
-def _block_mean(volume, factor):
-    nx, ny, nz = (n // factor for n in volume.shape)
-    blocks = volume.reshape(nx, factor, ny, factor, nz, factor)
-    return blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
-
-
 def _majority(head, factor):
-    most = np.zeros([n // factor for n in head.labels.shape], np.float32)
+    """Return the label that fills most of each block of voxels; the lowest of several."""
+    most = np.zeros([n // factor for n in head.labels.shape], np.uint16)
     winner = np.zeros(most.shape, np.uint8)
     for label in np.unique(head.labels):
-        share = _block_mean(head.labels == label, factor)
-        winner[share > most] = label
-        np.maximum(most, share, out=most)
+        count = np.zeros(most.shape, np.uint16)
+        for offset in np.ndindex(factor, factor, factor):
+            count += head.labels[tuple(slice(start, None, factor) for start in offset)] == label
+        winner[count > most] = label
+        np.maximum(most, count, out=most)
     return winner

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from qsmbids import __version__
 from qsmbids.cli.environment import provide_writable_places
+from qsmbids.cli.lesions import score_lesions
 from qsmbids.files import FileError, read_tsv, write_json, write_tsv
 
 EPILOG = """\
 Of two folders, TRUTH is the derivative that the simulator writes (desc-truth_Chimap, desc-brain_mask, desc-truth_dseg)
-and each ESTIMATE a derivative whose *_Chimap.nii.gz are all scored against the truth of the same acquisition.
+and each ESTIMATE a derivative whose *_Chimap.nii.gz are all scored against the truth of the same acquisition. Lists of
+lesions (*_desc-<method>_lesions.tsv, the true ones desc-truth) give a FROC; PREFIX_froc.tsv holds it.
 
 exit codes: 0 all maps were scored; 1 at least one was not; 2 the command line is wrong"""
 REFERENCE = ('Each map was shifted to agree with the truth in the mean over the voxels that it covers, because '
@@ -97,10 +99,12 @@ def evaluate(options):
         if not figures:
             figures, drawn = _draw(scored, truth), case.name
     ranking = rank(entries)
+    lesions, notes = score_lesions(options.truth, _prefixes(options)) if options.truth.is_dir() else ([], [])
+    warnings += notes
     for entry in entries:
         warnings += entry.pop('warnings')
     content = {'version': __version__, 'reference': REFERENCE, 'ranked_by': RANKED_BY, 'ranking': ranking,
-               'drawn': drawn, 'maps': entries, 'warnings': warnings}
+               'drawn': drawn, 'maps': entries, 'lesions': lesions, 'warnings': warnings}
     _write(str(options.output), content, figures)
     for text in warnings:
         print(f'qsmbids-evaluate: {text}', file=sys.stderr)
@@ -165,17 +169,14 @@ def _cases(options):
         raise FileError(f'{options.truth}: holds no *_desc-truth_Chimap.nii.gz. Give the folder derivatives/truth of a '
                         'simulated data set.')
     found, warnings = defaultdict(dict), []
-    for folder in options.estimates:
+    for prefix, folder in _prefixes(options).items():
         paths = [path for path in sorted(folder.rglob('*_Chimap.nii.gz')) if path not in truths.values()]
         if not paths:
             raise FileError(f'{folder}: holds no *_Chimap.nii.gz to score. Give the output folder of a pipeline.')
         for path in paths:
             name, _, method = path.name.removesuffix('_Chimap.nii.gz').partition('_desc-')
-            method = method or folder.resolve().name
-            if len(options.estimates) > 1:
-                method = f'{folder}: {method}'
             if name in truths:
-                found[name][method] = path
+                found[name][prefix + (method or folder.resolve().name)] = path
             else:
                 warnings.append(f'{path}: there is no truth of {name} in {options.truth}; it is left out')
     if not found:
@@ -184,6 +185,11 @@ def _cases(options):
     methods = dict.fromkeys(method for case in found.values() for method in case)
     return [_derivative_case(name, path, {m: found[name].get(m) for m in methods}) for name, path in truths.items()
             ], warnings
+
+
+def _prefixes(options):
+    """Return the folders of estimates by what tells the names of their methods apart."""
+    return {f'{folder}: ' if len(options.estimates) > 1 else '': folder for folder in options.estimates}
 
 
 def _derivative_case(name, truth, estimates):
@@ -381,6 +387,8 @@ def _write(prefix, content, figures):
               [{'acquisition': entry['acquisition'], 'method': entry['method']} | region
                for entry in content['maps'] for region in entry['regions']],
               ['acquisition', 'method', 'index', 'name', *REGION_COLUMNS])
+    if content['lesions']:
+        write_tsv(f'{prefix}_froc.tsv', content['lesions'], list(content['lesions'][0]))
     columns = {name: {'Description': metric.text} | ({'Units': metric.unit} if metric.unit else {})
                for name, metric in (REGION_COLUMNS | METRICS).items()}
     write_json(f'{prefix}.json', content | {'columns': columns})

@@ -1,6 +1,7 @@
 """``qsmbids-evaluate``: what it writes, how it ranks, and what it says when it cannot."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -267,6 +268,35 @@ def test_folders_that_do_not_fit(truths, tmp_path, capsys):
     assert 'desc-truth_Chimap' in failure(capsys, [str(tmp_path / 'empty'), str(truth), *out])
     write_maps(tmp_path / 'other', {'sub-02_ses-1': scans['sub-01_ses-1']}, 0.4, '_desc-x')
     assert 'must agree' in failure(capsys, [str(truth), str(tmp_path / 'other'), *out])
+
+
+def write_lesions(folder, name, desc, column, rows, kind='cmb'):
+    text = '\t'.join(('x_ras_mm', 'y_ras_mm', 'z_ras_mm', 'class', column)) + '\n'
+    text += ''.join(f'{x}\t0\t0\t{kind}\t{value}\n' for x, value in rows)
+    (folder / f'{name}_label-microbleed_desc-{desc}_lesions.tsv').write_text(text)
+
+
+def test_lesions(truths, tmp_path, capsys):
+    source, scans = truths
+    truth, mine = tmp_path / 'truth', tmp_path / 'mine'
+    shutil.copytree(source, truth)
+    write_maps(mine, scans, 0.4, '_desc-tv')
+    first, second = scans
+    write_lesions(truth, first, 'truth', 'diameter_mm', [(0, 4), (20, 10)])
+    write_lesions(truth, second, 'truth', 'diameter_mm', [])
+    write_lesions(mine, first, 'rules', 'probability', [(2, 0.9), (24.5, 0.5), (60, 0.7)])
+    write_lesions(mine, second, 'rules', 'probability', [])
+    write_lesions(mine, first, 'half', 'probability', [(0, 0.9)], kind='vessel')
+    assert main([str(truth), str(mine), '-o', str(tmp_path / 'scores')]) == 0
+    assert f'no list of lesions of {second}' in capsys.readouterr().err
+    rows = {(row['method'], row['false_positives']): row for row in read_tsv(tmp_path / 'scores_froc.tsv')}
+    assert rows['rules', '0.25'] == {'method': 'rules', 'heads': '2', 'lesions': '2', 'false_positives': '0.25',
+                                     'sensitivity': '0.5', 'lower': '0.5', 'upper': '0.5', 'threshold': '0.9'}
+    assert rows['rules', '0.5']['sensitivity'] == '1' and rows['half', '8']['sensitivity'] == '0'
+    assert 'False positives per head' in (tmp_path / 'scores.html').read_text()
+    write_lesions(mine, first, 'rules', 'p', [(2, 0.9)])
+    said = failure(capsys, [str(truth), str(mine), '-o', str(tmp_path / 'scores')])
+    assert f'{first}_label-microbleed_desc-rules_lesions.tsv' in said and 'probability' in said
 
 
 def test_ranks_by_hand():

@@ -80,7 +80,7 @@ def xsim(estimate, truth, mask):
     Notes
     -----
     Milovic C, Tejos C, Silva J, Shmueli K, Irarrazaval P. XSIM: a structural similarity index measure optimized for
-    MRI QSM. Magn Reson Med 2025;93:411-421.
+    MRI QSM. Magn Reson Med 2025. doi:10.1002/mrm.30271
     """
     x, t, inside = _crop(estimate, truth, mask, XSIM_WINDOW // 2)
     similarity = _similarity(x, t, XSIM_C1, XSIM_C2,
@@ -475,13 +475,14 @@ def match_lesions(near, scores):
 class FrocPoint(NamedTuple):
     """The highest sensitivity with at most so many false positives per head, its threshold, and its 95 % interval.
 
-    The threshold is None if even the highest score has more false positives; then the sensitivity is 0.
+    The threshold is None if even the highest score has more false positives; then the sensitivity is 0. The interval is
+    None for a single head.
     """
 
     false_positives: float
     sensitivity: float
-    lower: float
-    upper: float
+    lower: float | None
+    upper: float | None
     threshold: float | None
 
 
@@ -540,12 +541,13 @@ def froc(heads, at=FALSE_POSITIVES, resamples=1000, seed=0):
         return np.append(0.0, sensitivity)[allowed], allowed
 
     sensitivity, false_positives = curve(np.ones(len(heads)))
-    drawn = np.random.default_rng(seed).multinomial(len(heads), np.full(len(heads), 1 / len(heads)), resamples)
-    spread = [best(*curve(weight))[0] for weight in drawn if weight @ lesions]
-    lower, upper = np.percentile(spread, (2.5, 97.5), axis=0)
+    lower = upper = np.full(len(at), None)
+    if len(heads) > 1:
+        drawn = np.random.default_rng(seed).multinomial(len(heads), np.full(len(heads), 1 / len(heads)), resamples)
+        spread = [best(*curve(weight))[0] for weight in drawn if weight @ lesions]
+        lower, upper = np.percentile(spread, (2.5, 97.5), axis=0).tolist()
     values, allowed = best(sensitivity, false_positives)
-    points = tuple(FrocPoint(float(rate), float(value), float(low), float(high),
-                             float(thresholds[count - 1]) if count else None)
+    points = tuple(FrocPoint(float(rate), float(value), low, high, float(thresholds[count - 1]) if count else None)
                    for rate, value, low, high, count in zip(at, values, lower, upper, allowed))
     return Froc(thresholds, sensitivity, false_positives, points)
 

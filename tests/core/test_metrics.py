@@ -257,7 +257,7 @@ def test_froc_of_a_perfect_and_of_a_blind_detector():
     assert blind.false_positives.tolist() == [0.8] and [p.sensitivity for p in blind.points] == [0] * 6
     assert blind.points[0].threshold is None
     none = metrics.froc([Detections(np.array([]), np.array([], bool), 2)])
-    assert none.thresholds.size == 0 and none.points[-1].sensitivity == 0
+    assert none.thresholds.size == 0 and none.points[-1] == (8, 0, None, None, None)
     with pytest.raises(ValueError, match='at least one lesion'):
         metrics.froc([])
 

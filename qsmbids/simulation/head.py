@@ -58,7 +58,14 @@ TISSUES = {
     'substantia_nigra': Tissue(.111, 32, .8, 1.1),
     'dentate': Tissue(.152, 34, .8, 1.2),
     'vein': Tissue(.3, 40, .8, 1.6),
+    'pallidum_internal': Tissue(.131, 37, .8, 1.1),
+    'subthalamic': Tissue(.111, 32, .8, 1.1),
+    'hippocampus': Tissue(.020, 16, .83, 1.607),  # as cortex
+    'amygdala': Tissue(.020, 16, .83, 1.607),
 }
+# Parts that vary together with the tissue they are like.
+LIKE = {'pallidum_internal': 'pallidum', 'subthalamic': 'substantia_nigra', 'hippocampus': 'cortex',
+        'amygdala': 'cortex'}
 LABELS = {name: index for index, name in enumerate(TISSUES)}
 NUCLEI = ('caudate', 'putamen', 'pallidum', 'thalamus', 'red_nucleus', 'substantia_nigra', 'dentate')
 
@@ -121,7 +128,7 @@ class Head:
         return replace(self, labels=self.labels[index], chi=self.chi[index])
 
 
-def digital_head(shape, affine, seed=0, pose=None):
+def digital_head(shape, affine, seed=0, pose=None, iron=None):
     """Sample a parametric head on a grid.
 
     Parameters
@@ -134,6 +141,8 @@ def digital_head(shape, affine, seed=0, pose=None):
         The person: size (2 % SD), folding, veins, positions, sizes and susceptibilities of the nuclei.
     pose : array_like, shape (4, 4), optional
         Rigid motion from head to scanner coordinates; none by default.
+    iron : dict, optional
+        Tissue to the susceptibility that its iron adds, ppm (see `vary_tissues`).
 
     Returns
     -------
@@ -143,20 +152,20 @@ def digital_head(shape, affine, seed=0, pose=None):
     -----
     Beside the result (5 bytes per voxel) it needs about 100 MB per thread (see `use_threads`) for a slab of the grid.
     """
-    person = _person(seed)
+    person = _person(seed, iron)
     to_head = np.asarray(affine, float)
     if pose is not None:
-        to_head = _inverse_rigid(np.asarray(pose, float)) @ to_head
+        to_head = inverse_rigid(np.asarray(pose, float)) @ to_head
     labels = np.empty(shape, np.uint8)
     chi = np.empty(shape, np.float32)
     values = np.array([tissue.chi for tissue in person.tissues], np.float32)
 
     def paint(slab):
-        points = _positions(slab, shape, to_head) / person.scale[:, None]
+        points = positions(slab, shape, to_head) / person.scale[:, None]
         painted = _paint(points, person)
         labels[slab] = painted.reshape(labels[slab].shape)
         susceptibility = values[painted]
-        _add_texture(susceptibility, painted, points, person)
+        add_texture(susceptibility, painted, points, person.lattice[2])
         chi[slab] = susceptibility.reshape(chi[slab].shape)
 
     over_slabs(paint, shape[0], max(1, SLAB_VOXELS // (shape[1] * shape[2])))
@@ -172,7 +181,7 @@ class _Person:
     tissues: tuple
 
 
-def _person(seed):
+def _person(seed, iron):
     rng = np.random.Generator(np.random.PCG64(seed))
     scale = (1 + np.clip(.02 * rng.standard_normal(3), -.04, .04)).astype(np.float32)
     lattice = rng.standard_normal((3, 32, 32, 32)).astype(np.float32)
@@ -182,14 +191,39 @@ def _person(seed):
         shift, growth = rng.standard_normal(3) * .4, .03 * rng.standard_normal()
         nuclei[name] = [(np.add(centre, shift + .2 * rng.standard_normal(3)) * (side, 1, 1),
                          np.multiply(axes, 1 + growth + .01 * rng.standard_normal()), side * turn) for side in (1, -1)]
-    tissues = []
+    tissues = vary_tissues(rng, iron)
+    return _Person(scale, lattice, nuclei, _vein_points(rng), tissues)
+
+
+def vary_tissues(rng, iron=None):
+    """Return the table with the susceptibilities of one person.
+
+    Parameters
+    ----------
+    rng : Generator
+    iron : dict, optional
+        Name of a tissue to the susceptibility (ppm) that its iron adds; R2* follows.
+
+    Returns
+    -------
+    tuple of Tissue
+    """
+    varied = {}
     for name, tissue in TISSUES.items():
+        chi = tissue.chi
         if name in NUCLEI + ('vein', 'cortex', 'white_matter'):
             chi = tissue.chi * (1 + np.clip(.06 * rng.standard_normal(), -.12, .12))
-            r2star = tissue.r2star + RELAXIVITY * (abs(chi) - abs(tissue.chi))
-            tissue = replace(tissue, chi=float(chi), r2star=float(r2star))
-        tissues.append(tissue)
-    return _Person(scale, lattice, nuclei, _vein_points(rng), tuple(tissues))
+        elif name in LIKE:
+            chi = tissue.chi * varied[LIKE[name]].chi / TISSUES[LIKE[name]].chi
+        else:
+            varied[name] = tissue
+            continue
+        r2star = tissue.r2star + RELAXIVITY * (abs(chi) - abs(tissue.chi))
+        varied[name] = replace(tissue, chi=float(chi), r2star=float(r2star))
+    for name, added in (iron or {}).items():
+        tissue = varied[name]
+        varied[name] = replace(tissue, chi=tissue.chi + added, r2star=max(tissue.r2star + RELAXIVITY * added, 1.))
+    return tuple(varied.values())
 
 
 def _paint(points, person):
@@ -265,12 +299,12 @@ def _paint_brain(p, cerebrum, temporal, cerebellum, stem, person):
     labels[_tube(mirrored, CAUDATE) < 0] = LABELS['caudate']
     for name, both in person.nuclei.items():
         for centre, axes, turn in both:
-            _paint_nucleus(labels, LABELS[name], p, centre, axes, turn, person)
+            paint_nucleus(labels, LABELS[name], p, centre, axes, turn, person.lattice[1])
     return labels
 
 
-def _paint_nucleus(labels, label, p, centre, axes, turn, person):
-    """Paint an ellipsoid whose surface the random lattice dents."""
+def paint_nucleus(labels, label, p, centre, axes, turn, lattice):
+    """Paint an ellipsoid whose surface a random lattice dents, in place; `p` in mm, `turn` in degrees."""
     reach = 1.3 * max(axes)
     near = np.flatnonzero(np.all([np.abs(p[i] - np.float32(centre[i])) < reach for i in range(3)], axis=0))
     near_points = p[:, near]
@@ -278,7 +312,7 @@ def _paint_nucleus(labels, label, p, centre, axes, turn, person):
     x, y, z = (near_points[i] - np.float32(centre[i]) for i in range(3))
     scaled = ((cosine * x + sine * y) / np.float32(axes[0]), (cosine * y - sine * x) / np.float32(axes[1]),
               z / np.float32(axes[2]))
-    dents = _noise(person.lattice[1], near_points, .7 * min(axes) + 2)
+    dents = _noise(lattice, near_points, .7 * min(axes) + 2)
     labels[near[_norm(scaled) < 1 + np.float32(.06) * dents]] = label
 
 
@@ -312,10 +346,10 @@ def _vein_points(rng):
             start = np.array([side * 18, rng.uniform(-45, 25), 20])
             end = start + (side * rng.uniform(8, 25), rng.uniform(-12, 12), rng.uniform(5, 28))
             paths.append([(*start, rng.uniform(.6, 1)), (*end, .4)])
-    return np.concatenate([_along(np.array(path), .3) for path in paths])
+    return np.concatenate([along_path(np.array(path), .3) for path in paths])
 
 
-def _along(path, step):
+def along_path(path, step):
     """Return points every `step` mm or less on a broken line of (x, y, z, radius)."""
     pieces = []
     for a, b in zip(path[:-1], path[1:]):
@@ -333,10 +367,10 @@ def _paint_veins(painted, p, brain, person):
     painted[near[hit]] = np.where(brain[near[hit]] < 0, LABELS['vein'], LABELS['dural_sinus'])
 
 
-def _add_texture(chi, labels, points, person):
-    """Let chi vary smoothly by 0.004 ppm (SD) inside solid brain tissue."""
+def add_texture(chi, labels, points, lattice):
+    """Let chi vary smoothly by 0.004 ppm (SD) inside solid brain tissue, in place."""
     solid = np.flatnonzero(labels >= LABELS['cortex'])
-    chi[solid] += np.float32(.004) * _noise(person.lattice[2], points[:, solid], 8)
+    chi[solid] += np.float32(.004) * _noise(lattice, points[:, solid], 8)
 
 
 def _noise(lattice, points, cell):
@@ -347,7 +381,7 @@ def _noise(lattice, points, cell):
     return field / np.float32(np.sqrt(variance))
 
 
-def _positions(slab, shape, affine):
+def positions(slab, shape, affine):
     """Return the coordinates of a slab's voxels, shape (3, n), float32."""
     i, j, k = np.ogrid[slab, :shape[1], :shape[2]]
     positions = np.empty((3, slab.stop - slab.start, shape[1], shape[2]), np.float32)
@@ -357,7 +391,8 @@ def _positions(slab, shape, affine):
     return positions.reshape(3, -1)
 
 
-def _inverse_rigid(pose):
+def inverse_rigid(pose):
+    """Return the inverse of a rigid motion, shape (3, 4); ValueError if it is none."""
     rotation = pose[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6):
         raise ValueError(f'pose is {pose.tolist()}, must be a rigid motion')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qsmbids.cli.tool import build_parser, main
-from qsmbids.core.background import remove_background_vsharp
+from qsmbids.core.background.sharp import remove_background_vsharp
 from qsmbids.core.inversion.variational import invert_tv
 from qsmbids.core.phase import center_frequency, ppm_to_hz, ppm_to_radians
 from qsmbids.core.threads import use_threads

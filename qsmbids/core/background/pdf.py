@@ -1,0 +1,86 @@
+"""PDF: the background field as that of dipoles outside the mask."""
+
+import numpy as np
+
+from qsmbids.core.background.resharp import conjugate_gradients
+from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
+from qsmbids.core.dipole import dipole_kernel
+from qsmbids.core.fourier import fast_size, irfftn, rfftn
+from qsmbids.core.inversion.grid import bounding_box, place
+
+
+def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margin=16.0, tol=1e-4, max_iterations=30):
+    """Remove the background field by projection onto dipole fields.
+
+    Sources outside the mask are sought whose field explains that inside it as well as possible: they minimise
+    ``|M (d * ((1 - M) chi) - field)|``. What they do not explain is the local field.
+
+    Parameters
+    ----------
+    field : ndarray, shape (nx, ny, nz)
+        Total field in ppm. Values outside the mask are not used.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Where the field is reliable.
+    voxel_size : sequence of float
+        mm.
+    b0_dir : sequence of float, default (0, 0, 1)
+        Unit vector of the main field in voxel axes.
+    margin : float, default 16
+        How far beyond the mask's bounding box sources are sought, mm. Those further away have counterparts near by.
+    tol : float, default 1e-4
+        Stop when the gradient is below this part of the first one.
+    max_iterations : int, default 30
+        On simulated heads the error changes by less than 1 % beyond.
+
+    Returns
+    -------
+    local : ndarray, float32, shape (nx, ny, nz)
+        Field of the sources inside the mask, in ppm; zero outside the mask.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        The given mask.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, the field is not finite inside the mask, the mask is empty, or a parameter is not positive.
+
+    Notes
+    -----
+    Conjugate gradients, two pairs of Fourier transforms per iteration of the mask's bounding box with the margin.
+
+    References
+    ----------
+    Liu T et al. NMR Biomed 2011;24:1129-1136.
+    """
+    mask = check_mask(mask)
+    field = check_volume('field', field, mask)
+    voxel_size = check_voxel_size(voxel_size)
+    check_positive(margin=margin)
+    box = bounding_box(mask)
+    shape = mask[box].shape
+    # The transform is periodic: what lies behind the end also lies before the start.
+    size = fast_size(shape, np.ceil(2 * margin / np.array(voxel_size)).astype(int))
+    kernel = dipole_kernel(size, voxel_size, b0_dir)
+    corner = tuple(slice(n) for n in shape)
+    inside = np.zeros(size, bool)
+    inside[corner] = mask[box]
+    total = np.zeros(size, np.float32)
+    np.copyto(total[corner], field[box], where=mask[box])
+
+    def convolve(volume):
+        spectrum = rfftn(volume, size)
+        spectrum *= kernel
+        return irfftn(spectrum, size)
+
+    def normal(sources):
+        induced = convolve(sources)
+        induced *= inside
+        induced = convolve(induced)
+        induced[inside] = 0
+        return induced
+
+    right = convolve(total)
+    right[inside] = 0
+    sources = conjugate_gradients(normal, right, tol, max_iterations)
+    total -= convolve(sources)
+    return place(total, mask, box), mask.copy()

@@ -147,6 +147,23 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
                 block_mean(brain, factor) > .5)
 
 
+def rotation(axis, degrees):
+    """Return the matrix that turns about an axis, shape (3, 3)."""
+    angle = np.deg2rad(degrees)
+    x, y, z = np.asarray(axis, float) / np.sqrt(np.sum(np.square(axis)))
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    # Rounded, so that header fields do not depend on the processor.
+    return np.round(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, 12)
+
+
+def centred_affine(axes, voxel_size, shape, middle):
+    """Return the affine of a grid with given unit axes (columns) whose middle lies at a position in mm."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(axes) * voxel_size
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
 def fine_grid(sequence):
     """Return the affine and the shape (ndarray) of the grid that splits each voxel of a sequence into equal parts."""
     factor = sequence.supersampling

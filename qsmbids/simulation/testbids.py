@@ -13,7 +13,7 @@ import numpy as np
 from qsmbids.files import write_json, write_text, write_tsv
 from qsmbids.simulation.bids import write_description, write_scan
 from qsmbids.simulation.head import digital_head
-from qsmbids.simulation.signal import Sequence, simulate
+from qsmbids.simulation.signal import Sequence, centred_affine, rotation, simulate
 
 README = """\
 # Test data set of qsmbids
@@ -32,26 +32,9 @@ Phase in air is stored as zero.
 """
 
 
-def _rotation(axis, degrees):
-    """Return the matrix that turns about an axis."""
-    angle = np.deg2rad(degrees)
-    x, y, z = np.asarray(axis, float) / np.sqrt(np.sum(np.square(axis)))
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    # Rounded, so that header fields do not depend on the processor.
-    return np.round(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, 12)
-
-
-def _affine(axes, voxel_size, shape, middle):
-    """Return the affine of a grid with given unit axes whose middle lies at a position in mm."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.asarray(axes) * voxel_size
-    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return affine
-
-
 def _pose(axis, degrees, shift):
     pose = np.eye(4)
-    pose[:3, :3] = _rotation(axis, degrees)
+    pose[:3, :3] = rotation(axis, degrees)
     pose[:3, 3] = shift
     return pose
 
@@ -67,7 +50,7 @@ class _Recipe:
 
 _ECHO_TIMES = (.004, .012, .020)
 _SHAPE_01, _SHAPE_02, _SHAPE_03, _SHAPE_BROKEN = (46, 58, 42), (60, 74, 34), (56, 42, 44), (16, 20, 14)
-_SEQUENCE_01 = Sequence(_SHAPE_01, _affine(np.eye(3), (4, 4, 4), _SHAPE_01, (0, -17, 12)), _ECHO_TIMES,
+_SEQUENCE_01 = Sequence(_SHAPE_01, centred_affine(np.eye(3), (4, 4, 4), _SHAPE_01, (0, -17, 12)), _ECHO_TIMES,
                         imaging_frequency_mhz=123.25)
 _SIEMENS = {'vendor': 'siemens_levels', 'peak': 500, 'silence': .04}
 RECIPES = {
@@ -76,17 +59,17 @@ RECIPES = {
                                    _pose((1, .3, -.4), 4, (1.5, -2, 1)), _SIEMENS),
     'sub-02': _Recipe(
         {'sub': '02'},
-        Sequence(_SHAPE_02, _affine(_rotation((1, .4, .2), 25), (3, 3, 5), _SHAPE_02, (0, -17, 8)), _ECHO_TIMES,
+        Sequence(_SHAPE_02, centred_affine(rotation((1, .4, .2), 25), (3, 3, 5), _SHAPE_02, (0, -17, 8)), _ECHO_TIMES,
                  supersampling=2),
         2, None, {'vendor': 'complex', 'peak': 300, 'inherit': True}),
     'sub-03': _Recipe(
         {'sub': '03'},
-        Sequence(_SHAPE_03, _affine(np.eye(3)[:, [1, 2, 0]] * (-1, 1, 1), (4, 4, 4), _SHAPE_03, (0, -17, 12)),
+        Sequence(_SHAPE_03, centred_affine(np.eye(3)[:, [1, 2, 0]] * (-1, 1, 1), (4, 4, 4), _SHAPE_03, (0, -17, 12)),
                  (.030,), b0_tesla=1.5, supersampling=2),
         3, None, {'vendor': 'philips', 'suffix': 'T2starw', 'peak': 600, 'silence': .04}),
     'sub-broken': _Recipe(
         {'sub': 'broken'},
-        Sequence(_SHAPE_BROKEN, _affine(np.eye(3), (12, 12, 12), _SHAPE_BROKEN, (0, -17, 12)), _ECHO_TIMES,
+        Sequence(_SHAPE_BROKEN, centred_affine(np.eye(3), (12, 12, 12), _SHAPE_BROKEN, (0, -17, 12)), _ECHO_TIMES,
                  supersampling=4),
         4, None, {'vendor': 'siemens_levels', 'peak': 600, 'omit': ('EchoTime',)}),
 }

@@ -1,0 +1,214 @@
+"""``qsmbids-simulate OUT``: a BIDS data set of simulated participants with its ground truth."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from qsmbids import __version__
+from qsmbids.cli.environment import provide_writable_places
+from qsmbids.files import FileError, cannot_write, read_json, write_json, write_text, write_tsv
+
+VENDORS = ('siemens', 'siemens_levels', 'philips', 'ge', 'radians', 'complex')
+COHORTS = ('healthy', 'parkinson')
+FIELD_OF_VIEW = (176, 208, 160)  # mm
+MIDDLE = (0, -17, 8)             # of the head, mm
+SETTINGS = 'simulation.json'
+
+README = """\
+# {name}
+
+Simulated multi-echo gradient-echo scans of digital heads by qsmbids {version}: no person was scanned.
+`derivatives/truth` holds what is known of them: susceptibility (ppm), R2* (1/s), brain mask, tissues, and total and
+local field (Hz). `simulation.json` holds the settings; the same settings give the same voxels.
+"""
+
+
+def build_parser():
+    """Return the argument parser."""
+    parser = argparse.ArgumentParser(prog='qsmbids-simulate', allow_abbrev=False,
+                                     description='Simulate a BIDS data set with its ground truth as a derivative. '
+                                                 'Participants that exist are left as they are.')
+    parser.add_argument('out', type=Path, help='folder of the data set')
+    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    parser.add_argument('--participants', type=_count, required=True, metavar='N', help='how many')
+    parser.add_argument('--cohort', choices=COHORTS, default=COHORTS[0],
+                        help='parkinson: every second one is a patient, the others are controls [healthy]')
+    parser.add_argument('--anatomy', type=Path, nargs='+', metavar='FILE', default=[],
+                        help='label maps (FreeSurfer ids, and 502 to 530 outside the brain) to make the heads of, in '
+                             'turns; otherwise they come from code')
+    parser.add_argument('--voxel-size', type=_positive, nargs=3, metavar=('X', 'Y', 'Z'), default=(1., 1., 1.),
+                        help='mm [1 1 1]')
+    parser.add_argument('--echo-times', type=_positive, nargs='+', metavar='S', default=(.004, .012, .020, .028),
+                        help='in seconds [0.004 0.012 0.020 0.028]')
+    parser.add_argument('--b0', type=_positive, metavar='T', default=3.,
+                        help='field strength; R2* and T1 stay those of 3 T [3]')
+    parser.add_argument('--vendor', choices=VENDORS, default=VENDORS[0], help='how the images are stored [siemens]')
+    parser.add_argument('--tilt', type=float, metavar='DEG', default=0.,
+                        help='turn of the slices about the left-right axis [0]')
+    parser.add_argument('--snr', type=_positive, metavar='S', default=40.,
+                        help='mean magnitude of the brain in the first echo over the SD of the noise [40]')
+    parser.add_argument('--seed', type=int, metavar='K', default=0, help='another seed is another cohort [0]')
+    parser.add_argument('--nprocs', type=_count, metavar='N', help='cores to use [all of them]')
+    return parser
+
+
+def main(arguments=None):
+    """Simulate and return the exit code: 0 done, 1 failed, 2 wrong command line."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    try:
+        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
+            provide_writable_places(folder)
+            from qsmbids.core.threads import use_threads
+            with use_threads(options.nprocs or len(os.sched_getaffinity(0))):
+                run(options)
+    except (FileError, ValueError) as error:
+        print(f'qsmbids-simulate: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options):
+    """Write the participants that do not exist yet; each appears when it is whole."""
+    from qsmbids.simulation.cohort import draw_participant
+    out = options.out.expanduser().absolute()
+    _claim(out, options)
+    # A smaller number than before takes nobody out of the table.
+    there = max((int(path.name[4:]) for path in out.glob('sub-*') if path.name[4:].isdigit()), default=0)
+    people = [draw_participant(number, options.cohort, options.seed)
+              for number in range(1, max(options.participants, there) + 1)]
+    heads = {}
+    for number, person in enumerate(people[:options.participants]):
+        if not (out / f'sub-{person.label}').exists():
+            _write_participant(out, person, _head(options.anatomy, number, heads), options)
+            _write_tables(out, people)
+            print(f'sub-{person.label}: {person.group}, {person.age} years', flush=True)
+    _write_tables(out, people)
+    print(f'{out}: {options.participants} participants')
+
+
+def _check(parser, options):
+    if any(later <= earlier for earlier, later in zip(options.echo_times, options.echo_times[1:])):
+        parser.error('--echo-times must grow')
+    if max(options.echo_times) > .3:
+        parser.error(f'--echo-times: {max(options.echo_times):g} s is too long; give seconds, not milliseconds')
+    if max(options.voxel_size) > 12:
+        parser.error(f'--voxel-size: {max(options.voxel_size):g} mm is too coarse, must be 12 mm or less')
+    if min(options.voxel_size) < .3:
+        parser.error(f'--voxel-size: {min(options.voxel_size):g} mm is too fine, must be 0.3 mm or more')
+    if abs(options.tilt) > 90:
+        parser.error(f'--tilt is {options.tilt:g}, must lie within -90 and 90 degrees')
+    if options.seed < 0:
+        parser.error(f'--seed is {options.seed}, must be at least 0')
+    for path in options.anatomy:
+        if not path.is_file():
+            parser.error(f'--anatomy: {path} is no file')
+
+
+def _claim(out, options):
+    """Make the folder a data set with these settings, or see that it is one already."""
+    from qsmbids.simulation.bids import write_description
+    settings = {name: [str(path) for path in value] if name == 'anatomy' else value
+                for name, value in vars(options).items() if name not in ('out', 'participants', 'nprocs')}
+    settings = {'version': __version__, **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()}}
+    if (out / SETTINGS).is_file():
+        before = read_json(out / SETTINGS)
+        changed = [name for name in settings if settings[name] != before.get(name)]
+        if changed:
+            raise FileError(f'{out}: was simulated with another {", ".join(changed)}; choose another folder')
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileError(f'{out}: is no data set of qsmbids-simulate; choose a new or empty folder')
+    name = f'Simulated cohort, {options.cohort}'
+    write_description(out, name)
+    write_text(out / 'README.md', README.format(name=name, version=__version__))
+    write_text(out / '.bidsignore', f'{SETTINGS}\n')
+    # Last: a folder with settings is complete but for participants.
+    write_json(out / SETTINGS, settings)
+
+
+def _head(paths, number, made):
+    """Return the head of a participant; those of label maps are kept in `made`."""
+    if not paths:
+        from qsmbids.simulation.head import digital_head
+        return digital_head
+    from qsmbids.simulation.anatomy import head_from_labels, load_labels
+    path = paths[number % len(paths)]
+    try:
+        if path not in made:
+            made[path] = head_from_labels(*load_labels(path))
+    except ValueError as error:
+        raise FileError(f'{path}: {error}') from None
+    return made[path]
+
+
+def _sequence(options):
+    import numpy as np
+    from qsmbids.simulation.signal import Sequence, centred_affine, rotation
+    voxel_size = tuple(options.voxel_size)
+    shape = tuple(2 * round(side / step / 2) for side, step in zip(FIELD_OF_VIEW, voxel_size))
+    fineness = min(max(2, int(np.ceil(max(voxel_size) / 1.5))), 4)
+    return Sequence(shape, centred_affine(rotation((1, 0, 0), options.tilt), voxel_size, shape, MIDDLE),
+                    tuple(options.echo_times), repetition_time=max(.05, round(max(options.echo_times) * 1.3, 3)),
+                    b0_tesla=options.b0, snr=options.snr, supersampling=fineness)
+
+
+def _write_participant(out, person, head, options):
+    """Simulate into a hidden folder beside the data and move it in: truth first, so that images never lack it."""
+    from functools import partial
+    from qsmbids.simulation.bids import write_scan, write_truth
+    from qsmbids.simulation.signal import simulate
+    sample = partial(head, seed=person.head_seed, pose=person.pose, iron=person.iron)
+    scan = simulate(sample, _sequence(options), person.scan_seed)
+    name = f'sub-{person.label}'
+    hidden = None
+    try:
+        hidden = Path(tempfile.mkdtemp(prefix='.', dir=out))
+        write_scan(hidden, scan, {'sub': person.label}, options.vendor)
+        made = write_truth(hidden, scan, {'sub': person.label})
+        truth = out / 'derivatives' / 'truth'
+        truth.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            if path.name == name and (truth / name).exists():
+                shutil.rmtree(truth / name)  # of a run that was stopped just here
+            os.replace(path, truth / path.name)
+        os.replace(hidden / name, out / name)
+    except OSError as error:
+        raise cannot_write(out / name, error) from error
+    finally:
+        if hidden:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write_tables(out, people):
+    """Write ``participants.tsv`` of all participants that are there."""
+    columns = ['participant_id', 'age', 'sex', 'group']
+    write_tsv(out / 'participants.tsv',
+              [dict(zip(columns, (f'sub-{p.label}', p.age, p.sex, p.group))) for p in people
+               if (out / f'sub-{p.label}').is_dir()], columns)
+    write_json(out / 'participants.json', {
+        'age': {'Description': 'Age at the scan', 'Units': 'year'},
+        'sex': {'Description': 'Sex', 'Levels': {'F': 'female', 'M': 'male'}},
+        'group': {'Description': 'Study group', 'Levels': {'control': 'healthy', 'parkinson': "Parkinson's disease"}}})
+
+
+def _count(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{value} must be at least 1')
+    return value
+
+
+def _positive(text):
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} must be positive')
+    return value
+
+
+if __name__ == '__main__':
+    sys.exit(main())

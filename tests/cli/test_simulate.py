@@ -1,0 +1,139 @@
+import json
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from qsmbids.bids import find_acquisitions, find_subjects, load_layout
+from qsmbids.cli import simulate
+from qsmbids.cli.simulate import main
+from qsmbids.files import read_tsv
+from qsmbids.simulation.bids import VENDORS
+from qsmbids.simulation.cohort import COHORTS, age_iron, draw_participant
+from qsmbids.simulation.head import LABELS, TISSUES
+
+COARSE = ['--voxel-size', '9', '9', '10', '--echo-times', '.005', '.02', '--nprocs', '1']
+
+
+@pytest.fixture(scope='module')
+def cohort(tmp_path_factory):
+    out = tmp_path_factory.mktemp('simulated') / 'bids'
+    assert main([str(out), '--participants', '2', '--cohort', 'parkinson', '--tilt', '15', '--vendor', 'philips',
+                 *COARSE]) == 0
+    return out
+
+
+def contents(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob('*') if p.is_file()}
+
+
+def test_the_data_set_and_its_truth_are_valid(cohort, validator_errors):
+    assert validator_errors(cohort) == []
+    assert validator_errors(cohort / 'derivatives' / 'truth') == []
+
+
+def test_qsmbids_reads_it_without_problems(cohort):
+    subjects = find_subjects(cohort)
+    found = find_acquisitions(load_layout(cohort, subjects), subjects)
+    assert [a.entities['subject'] for a in found] == ['01', '02']
+    for acquisition in found:
+        assert acquisition.problems == () and acquisition.warnings == ()
+        assert acquisition.echo_times == (.005, .02) and acquisition.b0_tesla == 3
+        assert acquisition.b0_dir[2] == pytest.approx(np.cos(np.deg2rad(15)), abs=1e-3)
+        assert acquisition.voxel_size == pytest.approx((9, 9, 10), rel=1e-3)
+
+
+def test_the_table_says_who_is_who(cohort):
+    rows = read_tsv(cohort / 'participants.tsv')
+    assert [(r['participant_id'], r['group']) for r in rows] == [('sub-01', 'parkinson'), ('sub-02', 'control')]
+    assert all(50 <= int(r['age']) <= 80 and r['sex'] in 'FM' for r in rows)
+
+
+def test_the_truth_is_that_of_a_head(cohort):
+    anat = cohort / 'derivatives' / 'truth' / 'sub-01' / 'anat'
+    mask, chi = (nib.load(anat / f'sub-01_desc-{name}.nii.gz').get_fdata() for name in ('brain_mask', 'truth_Chimap'))
+    assert 1000 < mask.sum() * .81 < 2000
+    assert abs(chi[mask > 0].mean()) < .05
+
+
+def test_a_second_run_adds_and_changes_nothing(cohort, tmp_path, monkeypatch):
+    again, one = tmp_path / 'again', ['--cohort', 'parkinson', '--tilt', '15', '--vendor', 'philips', *COARSE]
+    assert main([str(again), '--participants', '1', *one]) == 0
+    first = contents(again)
+    # A run that was stopped between truth and images leaves the truth alone.
+    (again / 'derivatives' / 'truth' / 'sub-02').mkdir()
+    assert main([str(again), '--participants', '2', *one]) == 0
+    second = contents(again)
+    assert second == contents(cohort)
+    assert all(second[name] == first[name] for name in first if name != 'participants.tsv')
+    monkeypatch.setattr(simulate, '_write_participant', None)
+    assert main([str(again), '--participants', '1', *one]) == 0
+    assert contents(again) == second
+
+
+def test_what_does_not_fit_is_refused(cohort, tmp_path, capsys):
+    assert main([str(cohort), '--participants', '1', '--seed', '4', *COARSE]) == 1
+    assert 'another' in (message := capsys.readouterr().err) and 'seed' in message
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'file').write_text('mine')
+    assert main([str(tmp_path / 'other'), '--participants', '1', *COARSE]) == 1
+    assert 'empty folder' in capsys.readouterr().err
+    nib.save(nib.Nifti1Image(np.zeros((5, 5, 5), np.int16), np.eye(4)), tmp_path / 'empty.nii.gz')
+    assert main([str(tmp_path / 'new'), '--participants', '1', '--anatomy', str(tmp_path / 'empty.nii.gz'), *COARSE]) == 1
+    assert 'empty.nii.gz: labels has no voxel of thalamus' in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_half_done(cohort, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('qsmbids.simulation.bids.write_truth', full)
+    assert main([str(tmp_path / 'bids'), '--participants', '1', *COARSE]) == 1
+    assert 'No space left' in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / 'bids').iterdir()) == ['.bidsignore', 'README.md',
+                                                                     'dataset_description.json', 'simulation.json']
+
+
+@pytest.mark.parametrize('wrong', [['--participants', '0'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
+                                   ['--voxel-size', '0', '1', '1'], ['--voxel-size', '20', '1', '1'],
+                                   ['--tilt', '100'], ['--seed', '-1'], ['--anatomy', 'nowhere.nii.gz'],
+                                   ['--vendor', 'bruker'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan']])
+def test_wrong_command_lines_end_with_2(tmp_path, wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / 'out'), '--participants', '1', *wrong])
+    assert stop.value.code == 2 and wrong[0] in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_help_answers_at_once():
+    start = time.perf_counter()
+    run = subprocess.run([sys.executable, '-m', 'qsmbids.cli.simulate', '--help'], capture_output=True, text=True)
+    assert run.returncode == 0 and '--cohort' in run.stdout
+    assert time.perf_counter() - start < .5
+    assert simulate.VENDORS == tuple(VENDORS) and simulate.COHORTS == tuple(COHORTS)
+
+
+def test_patients_have_more_nigral_iron():
+    people = [draw_participant(number, 'parkinson', 1) for number in range(1, 201)]
+    iron = {group: np.array([p.iron['substantia_nigra'] for p in people if p.group == group])
+            for group in ('parkinson', 'control')}
+    assert iron['parkinson'].size == 100
+    effect = (iron['parkinson'].mean() - iron['control'].mean()) / np.sqrt((iron['parkinson'].var()
+                                                                            + iron['control'].var()) / 2)
+    assert .8 < effect < 1.5
+    assert set(people[0].iron) <= set(LABELS)
+    with pytest.raises(ValueError, match='cohort'):
+        draw_participant(1, 'martian')
+    with pytest.raises(ValueError, match='number'):
+        draw_participant(0)
+
+
+def test_iron_grows_with_age():
+    ages = [20, 40, 85]
+    for name in ('pallidum', 'putamen', 'caudate'):
+        added = [age_iron(age)[name] for age in ages]
+        assert added[0] < 0 and added[1] == pytest.approx(0) and added[2] > 0
+        assert TISSUES[name].chi + added[0] > 0
+    assert json.dumps(age_iron(30))

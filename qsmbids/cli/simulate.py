@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from qsmbids import __version__
@@ -135,7 +136,7 @@ def _head(paths, number, made):
     """Return the head of a participant; those of label maps are kept in `made`."""
     if not paths:
         from qsmbids.simulation.head import digital_head
-        return digital_head
+        return partial(digital_head, fine=True)
     from qsmbids.simulation.anatomy import head_from_labels, load_labels
     path = paths[number % len(paths)]
     try:
@@ -159,7 +160,6 @@ def _sequence(options):
 
 def _write_participant(out, person, head, options):
     """Simulate into a hidden folder beside the data and move it in: truth first, so that images never lack it."""
-    from functools import partial
     from qsmbids.simulation.bids import write_scan, write_truth
     from qsmbids.simulation.signal import simulate
     sample = partial(head, seed=person.head_seed, pose=person.pose, iron=person.iron)

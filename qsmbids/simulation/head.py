@@ -79,6 +79,13 @@ ELLIPSOID_NUCLEI = {
     'substantia_nigra': ((10.5, -17, -13), (2.7, 7.4, 4.8), 35),
     'dentate': ((15, -57, -34), (4.8, 8.8, 4.8), 20),
 }
+# Painted on demand, after the others: the first into the pallidum, the others into white matter and cortex.
+FINE_NUCLEI = {
+    'pallidum_internal': ((15.9, -6.0, -2.5), (4.0, 9.0, 7.2), 20),
+    'subthalamic': ((11, -13, -6.5), (2.4, 4.4, 2.3), 35),
+    'amygdala': ((26, -2, -20), (7.0, 8.0, 7.2), 0),
+}
+HIPPOCAMPUS = ((28, -12, -21, 6), (30, -20, -17, 6), (31, -30, -9, 4.8), (27, -39, 1, 3.4))
 # Tubes: x, y, z, radius along the middle line, mm.
 CAUDATE = ((11.5, 19, -1, 5), (13.5, 10, 9, 6), (17, -2, 18, 4.6), (20, -16, 22, 3), (25, -32, 18, 2))
 LATERAL_VENTRICLE = ((10, 30, 3, 2.5), (7.5, 18, 9, 4), (7, 4, 17, 4.5), (10, -15, 21, 4.5), (19, -35, 17, 6),
@@ -128,7 +135,7 @@ class Head:
         return replace(self, labels=self.labels[index], chi=self.chi[index])
 
 
-def digital_head(shape, affine, seed=0, pose=None, iron=None):
+def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
     """Sample a parametric head on a grid.
 
     Parameters
@@ -143,6 +150,8 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None):
         Rigid motion from head to scanner coordinates; none by default.
     iron : dict, optional
         Tissue to the susceptibility that its iron adds, ppm (see `vary_tissues`).
+    fine : bool, default False
+        Also internal pallidum (part of the pallidum otherwise), subthalamic nucleus, hippocampus and amygdala.
 
     Returns
     -------
@@ -162,7 +171,7 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None):
 
     def paint(slab):
         points = positions(slab, shape, to_head) / person.scale[:, None]
-        painted = _paint(points, person)
+        painted = _paint(points, person, fine)
         labels[slab] = painted.reshape(labels[slab].shape)
         susceptibility = values[painted]
         add_texture(susceptibility, painted, points, person.lattice[2])
@@ -226,7 +235,7 @@ def vary_tissues(rng, iron=None):
     return tuple(varied.values())
 
 
-def _paint(points, person):
+def _paint(points, person, fine):
     """Return the labels of `points`, shape (3, n), float32 in mm of head coordinates."""
     labels = np.full(points.shape[1], LABELS['air'], np.uint8)
     near = np.flatnonzero((np.abs(points[0]) < 105) & (np.abs(points[1]) < 135) & (points[2] < 110))
@@ -244,6 +253,8 @@ def _paint(points, person):
     _paint_face(painted, points, (brain > 1.5) & (surface < 0))
     inside = np.flatnonzero(brain < 0)
     painted[inside] = _paint_brain(points[:, inside], *(part[inside] for part in parts), person)
+    if fine:
+        painted[inside] = _paint_fine(painted[inside], points[:, inside], person)
     _paint_veins(painted, points, brain, person)
     labels[near] = painted
     return labels
@@ -300,6 +311,21 @@ def _paint_brain(p, cerebrum, temporal, cerebellum, stem, person):
     for name, both in person.nuclei.items():
         for centre, axes, turn in both:
             paint_nucleus(labels, LABELS[name], p, centre, axes, turn, person.lattice[1])
+    return labels
+
+
+def _paint_fine(labels, p, person):
+    labels = labels.copy()
+    mirrored = (np.abs(p[0]), p[1], p[2])
+    solid = np.isin(labels, [LABELS[name] for name in ('white_matter', 'cortex', 'sulcus')])
+    labels[solid & (_tube(mirrored, HIPPOCAMPUS) < 0)] = LABELS['hippocampus']
+    for name, (centre, axes, turn) in FINE_NUCLEI.items():
+        host = labels == LABELS['pallidum'] if name == 'pallidum_internal' else solid
+        for side in (1, -1):
+            painted = labels.copy()
+            paint_nucleus(painted, LABELS[name], p, np.multiply(centre, (side, 1, 1)), axes, side * turn,
+                          person.lattice[1])
+            labels[host] = painted[host]
     return labels
 
 

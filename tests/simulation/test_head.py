@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from qsmbids.simulation import head as module
-from qsmbids.simulation.head import ELLIPSOID_NUCLEI, LABELS, NUCLEI, TISSUES, digital_head
+from qsmbids.simulation.head import ELLIPSOID_NUCLEI, LABELS, LIKE, NUCLEI, TISSUES, digital_head
 
 STEP = 1.5
 SHAPE = (98, 124, 100)
@@ -90,3 +90,16 @@ def test_the_pose_moves_the_head_with_its_labels():
     assert np.mean(moved.labels != digital_head(SMALL, COARSE, 3).labels) < 1e-3
     with pytest.raises(ValueError, match='pose'):
         digital_head(SMALL, COARSE, 3, 2 * pose)
+
+
+def test_fine_nuclei_are_an_option():
+    plain, fine = (digital_head(SHAPE, AFFINE, 1, fine=choice) for choice in (False, True))
+    volumes = {'pallidum': (.7, 2.2), 'pallidum_internal': (.25, .8), 'subthalamic': (.05, .16),
+               'hippocampus': (2.2, 4.5), 'amygdala': (.8, 1.9), 'thalamus': (5.7, 9.8), 'substantia_nigra': (.3, .6), 'red_nucleus': (.2, .5)}
+    middle = SHAPE[0] // 2
+    for name, (low, high) in volumes.items():
+        for side in (slice(None, middle), slice(middle, None)):
+            assert low < np.count_nonzero(fine.labels[side] == LABELS[name]) * STEP ** 3 / 1000 < high, name
+    added = np.isin(fine.labels, [LABELS[name] for name in LIKE])
+    assert not np.isin(plain.labels, [LABELS[name] for name in LIKE]).any()
+    assert np.array_equal(plain.labels[~added], fine.labels[~added])

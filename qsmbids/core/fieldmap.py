@@ -16,9 +16,10 @@ import numpy as np
 from numba import njit, prange
 
 from qsmbids.core.checks import check_same_shape, check_voxel_size
+from qsmbids.core.grid import bounding_box
 from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
 from qsmbids.core.phase import radians_to_ppm, wrap
-from qsmbids.core.unwrap import best_turns, bounding_box, check_echoes, romeo_quality, unwrap_romeo
+from qsmbids.core.unwrap import best_turns, check_echoes, romeo_quality, unwrap_romeo
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from qsmbids.core.checks import check_mask, check_positive, check_same_shape, check_volume, check_voxel_size
+from qsmbids.core.grid import bounding_box
 
 LOG_SIGMA, LOG_RADIUS = 1.5, 7  # voxels: a kernel of 15
 XSIM_WINDOW, XSIM_C1, XSIM_C2 = 5, 0.01 ** 2, 0.001 ** 2  # for a range of 1 ppm
@@ -573,8 +574,7 @@ def _crop(estimate, truth, mask, margin):
 
 def _around(mask, margin):
     """Return the slices of a mask's bounding box, widened by `margin` voxels within the volume."""
-    box = ndimage.find_objects(mask.view(np.uint8))[0]
-    return tuple(slice(max(part.start - margin, 0), part.stop + margin) for part in box)
+    return tuple(slice(max(part.start - margin, 0), part.stop + margin) for part in bounding_box(mask))
 
 
 def _laplacian_of_gaussian(volume):

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from qsmbids.core.checks import check_mask, check_same_shape, check_voxel_size
 from qsmbids.core.fourier import fast_size, frequencies, irfftn, rfftn
+from qsmbids.core.grid import bounding_box
 from qsmbids.core.phase import wrap
 
 _PI = np.float32(np.pi)
@@ -211,12 +212,6 @@ def check_echo_times(echo_times, count):
     if np.any(np.diff(times) <= 0):
         raise ValueError(f'echo_times is {times.tolist()}, must increase from echo to echo')
     return times
-
-
-def bounding_box(mask):
-    """Return the slices of the smallest box around a mask that is not empty."""
-    spans = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
 
 
 def best_turns(reference, phase, magnitude, mask, ratios, echoes, base=-1):

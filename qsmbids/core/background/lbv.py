@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
-from qsmbids.core.inversion.grid import bounding_box
+from qsmbids.core.grid import bounding_box
 
 
 def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), tol=1e-4, max_iterations=1000):

@@ -6,7 +6,7 @@ from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import fast_size, irfftn, rfftn
-from qsmbids.core.inversion.grid import bounding_box, place
+from qsmbids.core.grid import bounding_box, place
 
 
 def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margin=16.0, tol=1e-4, max_iterations=30):

@@ -4,7 +4,7 @@ import numpy as np
 
 from qsmbids.core.background.balls import BallFilter, ball_radius
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
-from qsmbids.core.inversion.grid import bounding_box, place
+from qsmbids.core.grid import bounding_box, place
 
 
 def remove_background_resharp(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), radius=6.0, lambda_=1e-4, tol=1e-3,

@@ -5,7 +5,7 @@ import numpy as np
 from qsmbids.core.background.balls import ball_radii, ball_radius, depth, high_pass
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
 from qsmbids.core.fourier import fast_size, irfftn, rfftn
-from qsmbids.core.inversion.grid import bounding_box, place
+from qsmbids.core.grid import bounding_box, place
 
 
 def remove_background_vsharp(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), max_radius=12.0, min_radius=1.0,

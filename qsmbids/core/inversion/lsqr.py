@@ -5,7 +5,7 @@ import numpy as np
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
-from qsmbids.core.inversion.grid import bounding_box, embed, padded_size, place, squared_gradient
+from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.variational import gradient_scale, minimize_tv
 
 

@@ -6,7 +6,7 @@ from numba import njit, prange
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
-from qsmbids.core.inversion.grid import bounding_box, embed, padded_size, place, squared_gradient
+from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
 
 # Squared data weight outside the mask. The field there is not known, but it is small. At zero the sources out there
 # would be free: the map gets hardly better, and the slow modes that they make take many times the iterations. At one

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.inversion import grid
+from qsmbids.core import grid
 from qsmbids.core.inversion.direct import invert_tikhonov
 
 

@@ -5,7 +5,7 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.inversion import lsqr as module
-from qsmbids.core.inversion.grid import squared_gradient
+from qsmbids.core.grid import squared_gradient
 from qsmbids.core.inversion.lsqr import invert_rts
 from qsmbids.core.inversion.variational import minimize_tv
 

@@ -4,7 +4,7 @@ import pytest
 from qsmbids.core.dipole import dipole_kernel, forward_field
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.inversion import variational
-from qsmbids.core.inversion.grid import padded_size, squared_gradient
+from qsmbids.core.grid import padded_size, squared_gradient
 from qsmbids.core.inversion.variational import invert_tv, minimize_tv
 
 

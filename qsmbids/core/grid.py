@@ -1,4 +1,4 @@
-"""The grid that the inversions share: the mask's bounding box with a margin, and the gradient on it."""
+"""The grid that background removal and inversion share: a mask's bounding box with a margin, and the gradient on it."""
 
 import numpy as np
 from scipy import ndimage
@@ -11,7 +11,7 @@ MARGIN = 20
 
 
 def bounding_box(mask):
-    """Return the slices of the smallest box that holds `mask`."""
+    """Return the slices of the smallest box that holds `mask`, which is not empty."""
     return ndimage.find_objects(mask.view(np.uint8))[0]
 
 

@@ -30,7 +30,7 @@ def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margi
     tol : float, default 1e-4
         Stop when the gradient is below this part of the first one.
     max_iterations : int, default 30
-        On simulated heads the error changes by less than 1 % beyond.
+        Stopping before `tol` regularises: more iterations fit the noise at the rim.
 
     Returns
     -------

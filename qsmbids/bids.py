@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from qsmbids.core.dipole import b0_direction
+from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.phase import GAMMA_HZ_PER_TESLA, center_frequency
 
 SUFFIXES = ('MEGRE', 'T2starw')
 PARTS = ('mag', 'phase', 'real', 'imag')
 # Entities that tell two acquisitions apart, in the order in which BIDS writes them.
 ENTITIES = ('subject', 'session', 'acquisition', 'ceagent', 'reconstruction', 'run')
+BIDS_VERSION = '1.10.0'  # of the data sets that are written
 DEFAULT_FILTER = {'suffix': list(SUFFIXES)}
 _SHORT = {'subject': 'sub', 'session': 'ses', 'acquisition': 'acq', 'ceagent': 'ce', 'reconstruction': 'rec',
           'run': 'run'}
@@ -22,7 +23,7 @@ _STEM = ('sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-
          '[_label-{label}][_desc-{desc}]_{suffix}{extension}')
 _PATTERNS = [f'sub-{{subject}}[/ses-{{session}}]/{{datatype}}/{_STEM}']
 # Lower and upper bound, in s, of an echo time that a gradient-echo scan can have. A value above is in ms by mistake.
-_ECHO_TIME_RANGE = (1e-4, 0.3)
+ECHO_TIME_RANGE = (1e-4, 0.3)
 
 
 class BIDSInputError(Exception):
@@ -255,7 +256,7 @@ def _check_sidecars(parts):
     except (TypeError, ValueError):
         raise ValueError(f'{_names(images)}: EchoTime is not a number: '
                          f'{[s["EchoTime"] for s in sidecars]}') from None
-    low, high = _ECHO_TIME_RANGE
+    low, high = ECHO_TIME_RANGE
     if max(times) > high:
         raise ValueError(f'{_names(images)}: EchoTime is {max(times):g}, which would be {max(times):g} s. '
                          'BIDS wants seconds; this looks like milliseconds. Divide it by 1000.')
@@ -339,7 +340,7 @@ def _check_headers(parts):
     tilt = np.degrees(np.arccos(min(1, max(abs(b) for b in direction))))
     if tilt > 1:
         notes.append(f'oblique: B0 is {tilt:.1f} degrees from the nearest voxel axis, as the affine says')
-    return {'notes': tuple(notes), 'b0_dir': direction, 'voxel_size': tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)),
+    return {'notes': tuple(notes), 'b0_dir': direction, 'voxel_size': voxel_size_of(affine),
             'shape': tuple(int(n) for n in shape), 'echo_count': next(iter(echoes.values())), 'warnings': warnings}
 
 

@@ -5,9 +5,12 @@ Must be called before matplotlib, nipype or numba are imported.
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from pathlib import Path
+
+from qsmbids.files import FileError
 
 CACHES = ('MPLCONFIGDIR', 'NUMBA_CACHE_DIR')
 PACKAGE = Path(__file__).resolve().parents[1] / 'core'
@@ -34,6 +37,25 @@ def prepare_environment(work_dir, clean=False):
     if not os.access(PACKAGE, os.W_OK):
         os.environ.setdefault('NUMBA_CACHE_DIR', str(work_dir / '.numba'))
     os.environ['NIPYPE_NO_ET'] = os.environ['NO_ET'] = '1'
+
+
+def run_command(name, work):
+    """Call ``work()`` where caches have a place, and return its exit code; what is wrong with a file is printed, code 1.
+
+    Parameters
+    ----------
+    name : str
+        What messages begin with.
+    work : callable
+        Returns an exit code, or None for 0.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
+            provide_writable_places(folder)
+            return work() or 0
+    except (FileError, ValueError) as error:
+        print(f'{name}: {error}', file=sys.stderr)
+        return 1
 
 
 def provide_writable_places(folder):

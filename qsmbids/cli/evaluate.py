@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qsmbids import __version__
-from qsmbids.cli.environment import provide_writable_places
+from qsmbids.cli.environment import run_command
 from qsmbids.cli.lesions import score_lesions
 from qsmbids.files import FileError, read_tsv, write_json, write_tsv
 
@@ -78,13 +77,7 @@ def main(arguments=None):
     parser = build_parser()
     options = parser.parse_args(arguments)
     _check(parser, options)
-    try:
-        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
-            provide_writable_places(folder)
-            return evaluate(options)
-    except (FileError, ValueError) as error:
-        print(f'qsmbids-evaluate: {error}', file=sys.stderr)
-        return 1
+    return run_command('qsmbids-evaluate', lambda: evaluate(options))
 
 
 def evaluate(options):
@@ -340,8 +333,9 @@ def _agreement(regions):
 def _compare_labels(entry, found, truth):
     """Add overlap and surface distance of a segmentation to the regions of an entry."""
     import numpy as np
+    from qsmbids.core.dipole import voxel_size_of
     from qsmbids.core.metrics import dice, surface_distance
-    found, size = np.rint(found), np.linalg.norm(truth.affine[:3, :3], axis=0)
+    found, size = np.rint(found), voxel_size_of(truth.affine)
     for region in entry['regions']:
         a, b = found == region['index'], truth.labels == region['index']
         region['dice'] = dice(a, b)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from qsmbids import __version__
 from qsmbids.config import Config, read_toml
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, REFERENCES, RELAXOMETRY, UNWRAPPING
+from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, REFERENCES, RELAXOMETRY,
+                                  UNWRAPPING)
 
 EXIT_CODES = """\
 exit codes: 0 every requested participant is complete; 1 at least one failed, the others are complete; 2 the command
@@ -87,7 +88,7 @@ def _add_methods(group):
     group.add_argument('--unwrapping', choices=tuple(UNWRAPPING), help='phase unwrapping [romeo]')
     group.add_argument('--phase-offset', choices=tuple(OFFSETS), help='removal of the coil phase offset [mcpc3ds]')
     group.add_argument('--echo-fit', choices=tuple(ECHO_FITS), help='combination of the echoes [nonlinear]')
-    group.add_argument('--phase-sign', choices=('auto', '+', '-'),
+    group.add_argument('--phase-sign', choices=PHASE_SIGNS,
                        help='+: phase grows where the field is stronger; -: it falls; auto: + unless the scanner is '
                             'known to do otherwise [auto]')
     group.add_argument('--residual-threshold', type=float, metavar='R',

@@ -128,7 +128,7 @@ class _Run:
         return not (config.stop_on_first_crash and any(row['state'] == 'failed' for row in self.rows))
 
     def _compute(self, acquisitions):
-        from qsmbids.workflows.base import METHOD_SETTINGS, crash_folder, init_qsmbids_wf
+        from qsmbids.workflows.base import crash_folder, init_qsmbids_wf, method_settings
         from qsmbids.workflows.derivatives import list_outputs
         from qsmbids.workflows.run import find_failure, run_workflow
         config, start = self.config, time.time()
@@ -141,11 +141,11 @@ class _Run:
             return
         LOGGER.info('processing %s', ', '.join(a.name for a in acquisitions))
         message = run_workflow(workflow, self.plugin, self.plugin_args)
-        settings = {name: getattr(config, name) for name in METHOD_SETTINGS}
+        settings = method_settings(config)
         for acquisition in acquisitions:
             failure = find_failure(crash_folder(config.output_dir, acquisition), start)
-            lacking = [output.path(acquisition) for output in list_outputs(acquisition, settings)
-                       if not (config.output_dir / output.path(acquisition)).is_file()]
+            paths = [output.path(acquisition) for output in list_outputs(acquisition, settings)]
+            lacking = [path for path in paths if not (config.output_dir / path).is_file()]
             if failure:
                 self._set_state(acquisition, 'failed', *failure)
             elif lacking:
@@ -206,11 +206,12 @@ class _Run:
         from qsmbids.reports.methods import to_html
         from qsmbids.reports.page import write_page
         states = {row['acquisition']: row for row in self.rows}
+        settings = {k: v for k, v in asdict(self.config).items() if v is not None}
+        methods = to_html(self.methods) if self.methods else ''
         for subject in sorted(subjects):
             write_page(self.config.output_dir, subject,
                        [(a, states[a.name]) for a in acquisitions if a.subject == subject],
-                       {k: v for k, v in asdict(self.config).items() if v is not None},
-                       to_html(self.methods) if self.methods else '', __version__)
+                       settings, methods, __version__)
 
     def _finish(self):
         """Say what was made and what failed, and return the exit code."""

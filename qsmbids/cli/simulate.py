@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from qsmbids import __version__
-from qsmbids.cli.environment import provide_writable_places
+from qsmbids.cli.environment import run_command
 from qsmbids.files import FileError, cannot_write, read_json, write_json, write_text, write_tsv
 
 VENDORS = ('siemens', 'siemens_levels', 'philips', 'ge', 'radians', 'complex')
@@ -61,16 +61,13 @@ def main(arguments=None):
     parser = build_parser()
     options = parser.parse_args(arguments)
     _check(parser, options)
-    try:
-        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
-            provide_writable_places(folder)
-            from qsmbids.core.threads import use_threads
-            with use_threads(options.nprocs or len(os.sched_getaffinity(0))):
-                run(options)
-    except (FileError, ValueError) as error:
-        print(f'qsmbids-simulate: {error}', file=sys.stderr)
-        return 1
-    return 0
+    return run_command('qsmbids-simulate', lambda: _run_in_threads(options))
+
+
+def _run_in_threads(options):
+    from qsmbids.core.threads import use_threads
+    with use_threads(options.nprocs or len(os.sched_getaffinity(0))):
+        run(options)
 
 
 def run(options):
@@ -93,9 +90,10 @@ def run(options):
 
 
 def _check(parser, options):
+    from qsmbids.bids import ECHO_TIME_RANGE
     if any(later <= earlier for earlier, later in zip(options.echo_times, options.echo_times[1:])):
         parser.error('--echo-times must grow')
-    if max(options.echo_times) > .3:
+    if max(options.echo_times) > ECHO_TIME_RANGE[1]:
         parser.error(f'--echo-times: {max(options.echo_times):g} s is too long; give seconds, not milliseconds')
     if max(options.voxel_size) > 12:
         parser.error(f'--voxel-size: {max(options.voxel_size):g} mm is too coarse, must be 12 mm or less')

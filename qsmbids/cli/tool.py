@@ -4,11 +4,10 @@ import argparse
 import ast
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from qsmbids import __version__
-from qsmbids.cli.environment import provide_writable_places
+from qsmbids.cli.environment import run_command
 from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
 from qsmbids.files import FileError
 
@@ -65,16 +64,13 @@ def main(arguments=None):
     """Run one step and return its exit code: 0 done, 1 failed, 2 wrong command line."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
-            provide_writable_places(folder)
-            from qsmbids.core.threads import use_threads
-            with use_threads(options.nthreads or len(os.sched_getaffinity(0))):
-                options.run(options)
-    except (FileError, ValueError) as error:
-        print(f'qsmbids-tool {options.step}: {error}', file=sys.stderr)
-        return 1
-    return 0
+    return run_command(f'qsmbids-tool {options.step}', lambda: _run_in_threads(options))
+
+
+def _run_in_threads(options):
+    from qsmbids.core.threads import use_threads
+    with use_threads(options.nthreads or len(os.sched_getaffinity(0))):
+        options.run(options)
 
 
 def run_unwrap(options):
@@ -93,7 +89,8 @@ def run_field(options):
     from qsmbids.interfaces.images import save_array
     echoes = _load_echoes(options)
     times = _echo_times(options, echoes.phase.shape[3])
-    result = total_field(echoes.phase, echoes.magnitude, times, _mask(options, echoes),
+    mask = _mask(options, echoes)
+    result = total_field(echoes.phase, echoes.magnitude, times, mask,
                          _voxel_size(options, options.phase[0]), center_frequency(options.b0),
                          offset=options.phase_offset if len(times) > 1 else 'none', unwrapping=options.method,
                          fit=options.echo_fit)
@@ -101,7 +98,7 @@ def run_field(options):
     save_array(options.output, _convert(result.field, options, times[-1], back=True), like)
     if options.output_mask:
         from qsmbids.core.masks import reliable_mask
-        save_array(options.output_mask, reliable_mask(_mask(options, echoes), result.residual, result.quality), like)
+        save_array(options.output_mask, reliable_mask(mask, result.residual, result.quality), like)
     if options.output_residual:
         save_array(options.output_residual, result.residual, like)
 
@@ -204,6 +201,7 @@ def _mask(options, echoes):
 
 
 def _echo_times(options, count):
+    from qsmbids.bids import ECHO_TIME_RANGE
     times = options.echo_times
     if times is None:
         if count > 1:
@@ -211,7 +209,7 @@ def _echo_times(options, count):
         return None
     if len(times) != count:
         raise ValueError(f'--echo-times: {len(times)} were given, but there are {count} echoes')
-    if max(times) > 0.3:
+    if max(times) > ECHO_TIME_RANGE[1]:
         raise ValueError(f'--echo-times: {max(times):g} s is too long; give seconds, not milliseconds')
     return times
 
@@ -238,11 +236,9 @@ def _convert(field, options, echo_time, back=False):
 
 
 def _voxel_size(options, path):
-    import numpy as np
+    from qsmbids.core.dipole import voxel_size_of
     from qsmbids.interfaces.images import load_image
-    if options.voxel_size:
-        return tuple(options.voxel_size)
-    return tuple(float(v) for v in np.linalg.norm(load_image(path).affine[:3, :3], axis=0))
+    return tuple(options.voxel_size) if options.voxel_size else voxel_size_of(load_image(path).affine)
 
 
 def _b0_dir(options):

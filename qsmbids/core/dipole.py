@@ -55,6 +55,11 @@ def b0_direction(affine):
     return tuple(float(b) + 0.0 for b in direction)
 
 
+def voxel_size_of(affine):
+    """Return the voxel size in mm of an affine of shape (4, 4), a tuple of three floats: the lengths of its columns."""
+    return tuple(float(step) for step in np.sqrt((np.asarray(affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
+
+
 def dipole_kernel(size, voxel_size, b0_dir=(0., 0., 1.)):
     """Return the dipole kernel on the half spectrum of a volume.
 

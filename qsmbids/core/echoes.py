@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmbids.core.methods import PHASE_SIGNS
 from qsmbids.core.phase import (complex_to_polar, has_alternating_slices, phase_to_radians, repair_nonfinite,
                                 undo_alternating_slices)
-
-SIGNS = ('auto', '+', '-')
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def prepare_echoes(magnitude=None, phase=None, real=None, imaginary=None, *, pha
     ValueError
         If neither form of input is complete, shapes differ, or the magnitude is zero everywhere.
     """
-    if phase_sign not in SIGNS:
-        raise ValueError(f'phase_sign is {phase_sign!r}, must be one of {", ".join(SIGNS)}')
+    if phase_sign not in PHASE_SIGNS:
+        raise ValueError(f'phase_sign is {phase_sign!r}, must be one of {", ".join(PHASE_SIGNS)}')
     if magnitude is None and (real is None or imaginary is None):
         raise ValueError('give magnitude (and phase), or both real and imaginary')
     notes, warnings = [], []

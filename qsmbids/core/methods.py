@@ -97,4 +97,5 @@ ECHO_FITS = {
                         ('liu2013', 'biondetti2022')),
     'linear': Method('a weighted linear fit over echoes', 'fieldmap:fit_field_linear'),
 }
+PHASE_SIGNS = ('auto', '+', '-')
 REFERENCES = ('wholebrain', 'csf', 'none')

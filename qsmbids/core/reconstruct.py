@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmbids.core.dipole import b0_direction
+from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import prepare_echoes
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.masks import brain_mask, reliable_mask
 from qsmbids.core.methods import BACKGROUND, INVERSION
 from qsmbids.core.phase import center_frequency
-from qsmbids.core.regions import Reference, csf_mask, reference_chi
+from qsmbids.core.regions import Reference, find_csf, reference_chi
 from qsmbids.core.relaxometry import R2StarFit, fit_r2star
 from qsmbids.core.threads import use_threads
 
@@ -114,7 +114,7 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
     if affine is None and voxel_size is None:
         raise ValueError('give affine, or voxel_size (and b0_dir if the field is not along the third axis)')
     if voxel_size is None:
-        voxel_size = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
+        voxel_size = voxel_size_of(affine)
     if b0_dir is None:
         b0_dir = (0., 0., 1.) if affine is None else b0_direction(affine)
     voxel_size = tuple(float(v) for v in voxel_size)
@@ -133,20 +133,14 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         chi = invert.load()(local, known, voxel_size, b0_dir=b0_dir, **invert.arguments(inversion_parameters))
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
         warnings = list(echoes.warnings)
-        csf = _find_csf(relaxation, brain, voxel_size, warnings)
+        csf = None
+        if several:
+            fluid, found = find_csf(relaxation.r2star, brain, voxel_size)
+            csf = fluid if fluid.any() else None
+            warnings += found
     referenced = reference_chi(chi, known, csf, reference)
     return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
                      total_field=field.field, local_field=local, residual=field.residual, quality=field.quality,
                      relaxation=relaxation, csf_mask=csf, reference=referenced.used,
                      references=referenced.references, notes=echoes.notes,
                      warnings=(*warnings, *referenced.warnings))
-
-
-def _find_csf(relaxation, brain, voxel_size, warnings):
-    if relaxation is None:
-        return None
-    try:
-        return csf_mask(relaxation.r2star, brain, voxel_size)
-    except ValueError as error:
-        warnings.append(f'no CSF reference: {error}')
-        return None

@@ -134,6 +134,14 @@ def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_vo
     return keep[labels]
 
 
+def find_csf(r2star, mask, voxel_size):
+    """Return :func:`csf_mask`, empty where there is too little fluid, and the warnings that this gives (a list)."""
+    try:
+        return csf_mask(r2star, mask, voxel_size), []
+    except ValueError as error:
+        return np.zeros_like(mask), [f'no CSF reference: {error}']
+
+
 @dataclass(frozen=True)
 class Referenced:
     """A susceptibility map relative to one reference, and all references that there are.

@@ -2,7 +2,8 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.echoes import SIGNS, combine_magnitude, prepare_echoes
+from qsmbids.core.echoes import combine_magnitude, prepare_echoes
+from qsmbids.core.methods import PHASE_SIGNS
 from qsmbids.files import FileError
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, files, given
 from qsmbids.interfaces.images import load_echoes, save_array
@@ -15,7 +16,7 @@ class PrepareEchoesInputSpec(NumericInputSpec):
     imaginary = files(desc='the same for the imaginary part')
     phase_units = traits.Str(desc='Units of the phase sidecar')
     manufacturer = traits.Str(desc='Manufacturer of the sidecar')
-    phase_sign = traits.Enum(*SIGNS, usedefault=True, desc='whether the stored phase grows with the field')
+    phase_sign = traits.Enum(*PHASE_SIGNS, usedefault=True, desc='whether the stored phase grows with the field')
 
 
 class PrepareEchoesOutputSpec(TraitedSpec):

@@ -3,7 +3,7 @@
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from qsmbids.core.methods import RELAXOMETRY
-from qsmbids.core.regions import csf_mask
+from qsmbids.core.regions import find_csf
 from qsmbids.core.relaxometry import fit_r2star
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface
 from qsmbids.interfaces.images import load_array, load_mask, save_array
@@ -50,10 +50,5 @@ class CsfMask(NumericInterface):
 
     def _compute(self, folder):
         brain = load_mask(self.inputs.mask)
-        self._results['warnings'] = []
-        try:
-            mask = csf_mask(load_array(self.inputs.r2star), brain, self.inputs.voxel_size)
-        except ValueError as error:
-            mask = brain & False
-            self._results['warnings'] = [f'no CSF reference: {error}']
+        mask, self._results['warnings'] = find_csf(load_array(self.inputs.r2star), brain, self.inputs.voxel_size)
         self._results['mask'] = save_array(folder / 'csf.nii', mask, self.inputs.mask)

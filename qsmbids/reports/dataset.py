@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from qsmbids import __version__
+from qsmbids.bids import BIDS_VERSION
 from qsmbids.files import write_json, write_text, write_tsv
 
 # What BIDS has no name for: pages, logs, figures, group tables, quality and compliance, residual maps.
@@ -29,7 +30,7 @@ def write_dataset_files(output_dir, bids_dir, descriptions):
     """
     output_dir = Path(output_dir)
     write_json(output_dir / 'dataset_description.json', {
-        'Name': 'qsmbids derivatives', 'BIDSVersion': '1.10.0', 'DatasetType': 'derivative', 'License': 'n/a',
+        'Name': 'qsmbids derivatives', 'BIDSVersion': BIDS_VERSION, 'DatasetType': 'derivative', 'License': 'n/a',
         'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__, **_container()}],
         'SourceDatasets': [{'URL': Path(bids_dir).resolve().as_uri()}],
         'DatasetLinks': {'raw': Path(bids_dir).resolve().as_uri()},

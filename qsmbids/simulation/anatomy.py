@@ -15,9 +15,10 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
 from scipy.spatial import cKDTree
 
+from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.threads import over_slabs
 from qsmbids.files import FileError
-from qsmbids.simulation.head import (LABELS, RELAXIVITY, SLAB_VOXELS, Head, add_texture, along_path, inverse_rigid,
+from qsmbids.simulation.head import (LABELS, SLAB_VOXELS, Head, add_texture, along_path, inverse_rigid,
                                      paint_nucleus, positions, vary_tissues)
 
 # What the ids beyond FreeSurfer's own table stand for was told by place: 25 and 57 line the lateral ventricles, 136,
@@ -178,7 +179,7 @@ def _divide_pallidum(tissues):
 
 def _hull(tissues, labels, affine):
     """Return the distance to the hull of the brain, sulci closed, on a coarse grid; mm, negative inside."""
-    step = np.linalg.norm(affine[:3, :3], axis=0) * HULL_STEP
+    step = np.array(voxel_size_of(affine)) * HULL_STEP
     brain = ((labels > 0) & (labels < 500) & (labels != 24))[::HULL_STEP, ::HULL_STEP, ::HULL_STEP]
     brain = np.pad(brain, 8)
     wide = distance_transform_edt(~brain, sampling=step) < HULL_MM
@@ -190,7 +191,7 @@ def _hull(tissues, labels, affine):
 def _ventricle_walls(labels, affine):
     """Return points on the walls of the lateral ventricles and the ways out of them, head coordinates."""
     coarse = tuple(slice(None, None, HULL_STEP) for _ in range(3))
-    step = np.linalg.norm(affine[:3, :3], axis=0) * HULL_STEP
+    step = np.array(voxel_size_of(affine)) * HULL_STEP
     distance = distance_transform_edt(~np.isin(labels[coarse], (4, 43)), sampling=step)
     wall = np.argwhere((distance > 0) & (distance < 1.6 * step.max()) & np.isin(labels[coarse], (2, 41, 25, 57)))
     if not len(wall):

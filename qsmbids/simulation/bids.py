@@ -11,11 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from qsmbids.bids import BIDS_VERSION
 from qsmbids.core.phase import ppm_to_hz
 from qsmbids.files import write_bytes, write_json, write_tsv
 from qsmbids.simulation.head import LABELS
 
-BIDS_VERSION = '1.10.0'
 
 
 @dataclass(frozen=True)

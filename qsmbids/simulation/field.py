@@ -13,7 +13,7 @@ References
 import numpy as np
 from scipy.ndimage import spline_filter1d
 
-from qsmbids.core.dipole import dipole_kernel, forward_field
+from qsmbids.core.dipole import dipole_kernel, forward_field, voxel_size_of
 from qsmbids.core.fourier import fast_size, frequencies, irfftn, rfftn
 
 DIRECT_VOXELS = 50_000_000  # of the padded grid: a smaller one is computed as a whole
@@ -49,7 +49,7 @@ def object_field(sample, affine, shape, b0_dir, surround_mm):
     near field is looked at on the coarse grid only.
     """
     shape = np.array(shape)
-    voxel_size = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    voxel_size = np.array(voxel_size_of(affine))
     below, above = _surround(sample, affine, shape, surround_mm)
     if _padded(below + shape + above) <= DIRECT_VOXELS:
         head = _sample(sample, affine, -below, below + shape + above)
@@ -203,10 +203,10 @@ def _surround(sample, affine, shape, reach):
 
     A coarse look at the object finds where nothing but the surrounding air is left.
     """
-    stride = np.maximum(np.rint(8 / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))), 1).astype(int)
+    stride = np.maximum(np.rint(8 / np.array(voxel_size_of(affine))), 1).astype(int)
     coarse = affine.copy()
     coarse[:3, :3] *= stride
-    margin = np.ceil(reach / np.sqrt((coarse[:3, :3] ** 2).sum(axis=0))).astype(int)
+    margin = np.ceil(reach / np.array(voxel_size_of(coarse))).astype(int)
     coarse[:3, 3] -= coarse[:3, :3] @ margin
     look = sample(tuple(int(n) for n in 2 * margin + -(-shape // stride)), coarse)
     occupied = np.argwhere(look.chi != np.float32(look.chi_outside))

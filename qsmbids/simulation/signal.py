@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from qsmbids.core.dipole import b0_direction
+from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.phase import center_frequency, ppm_to_radians
 from qsmbids.core.threads import over_slabs
 from qsmbids.simulation.field import block_mean, enclosed_field, object_field
@@ -61,7 +61,7 @@ class Sequence:
     @property
     def voxel_size(self):
         """mm per voxel along each axis."""
-        return tuple(float(step) for step in np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(axis=0)))
+        return voxel_size_of(self.affine)
 
     @property
     def b0_dir(self):

@@ -22,6 +22,11 @@ METHOD_SETTINGS = ('unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'resi
                    'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'level')
 
 
+def method_settings(config):
+    """Return the settings of a run that decide about results."""
+    return {name: getattr(config, name) for name in METHOD_SETTINGS}
+
+
 def init_qsmbids_wf(config, acquisitions, threads):
     """Return the workflow of a set of acquisitions.
 
@@ -37,7 +42,7 @@ def init_qsmbids_wf(config, acquisitions, threads):
     workflow.__desc__ = (f'Results were obtained with qsmbids {__version__}, built on Nipype [@gorgolewski2011], from '
                          'data in the Brain Imaging Data Structure [@gorgolewski2016], after the consensus '
                          'recommendation for quantitative susceptibility mapping [@bilgic2024].')
-    settings = {name: getattr(config, name) for name in METHOD_SETTINGS}
+    settings = method_settings(config)
     for acquisition in acquisitions:
         single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
                                      brain_mask=find_brain_mask(config.derivatives, acquisition))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qsmbids.core.dipole import b0_direction, dipole_kernel, forward_field
-from qsmbids.core.fourier import fast_size, irfftn, rfftn
+from qsmbids.core.fourier import irfftn, rfftn
 
 
 def rotation(axis, degrees):

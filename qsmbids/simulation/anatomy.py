@@ -24,8 +24,9 @@ from qsmbids.simulation.head import (LABELS, SLAB_VOXELS, Head, add_texture, alo
 # What the ids beyond FreeSurfer's own table stand for was told by place: 25 and 57 line the lateral ventricles, 136,
 # 137, 163 and 164 lie in them, 502 are the carotid and vertebral arteries, 514 the dural sinuses.
 TISSUE_OF = {
-    'white_matter': (2, 41, 7, 46, 16, 28, 60, 25, 57, 77, 85, 192, *range(251, 256)),
-    'cortex': (3, 42, 8, 47, 26, 58),
+    'white_matter': (2, 41, 28, 60, 25, 57, 77, 85, 192, *range(251, 256)),
+    'cortex': (3, 42, 26, 58),
+    'brainstem': (16,), 'cerebellar_white_matter': (7, 46), 'cerebellar_cortex': (8, 47),
     'ventricle': (4, 43, 5, 44, 14, 15, 72, 31, 63, 136, 137, 163, 164),
     'thalamus': (9, 10, 48, 49), 'caudate': (11, 50), 'putamen': (12, 51), 'pallidum': (13, 52),
     'hippocampus': (17, 53), 'amygdala': (18, 54),
@@ -302,8 +303,8 @@ def _sample(anatomy, shape, affine, person, pose):
 
 
 def _paint_nuclei(painted, points, anatomy, person):
-    host = painted == LABELS['white_matter']
-    cerebellum = host | (painted == LABELS['cortex'])
+    host = np.isin(painted, [LABELS[name] for name in ('white_matter', 'brainstem', 'cerebellar_white_matter')])
+    cerebellum = host | (painted == LABELS['cerebellar_cortex'])
     near = np.flatnonzero(cerebellum & (np.abs(points - np.float32(CENTRE)[:, None]).max(axis=0) < 90))
     inside = anatomy.frame.T.astype(np.float32) @ (points[:, near] - np.float32(CENTRE)[:, None])
     local = painted[near]

@@ -62,10 +62,14 @@ TISSUES = {
     'subthalamic': Tissue(.111, 32, .8, 1.1),
     'hippocampus': Tissue(.020, 16, .83, 1.607),  # as cortex
     'amygdala': Tissue(.020, 16, .83, 1.607),
+    'cerebellar_cortex': Tissue(.020, 16, .83, 1.607),
+    'cerebellar_white_matter': Tissue(-.030, 20, .70, .838),
+    'brainstem': Tissue(-.030, 20, .70, .838),
 }
 # Parts that vary together with the tissue they are like.
 LIKE = {'pallidum_internal': 'pallidum', 'subthalamic': 'substantia_nigra', 'hippocampus': 'cortex',
-        'amygdala': 'cortex'}
+        'amygdala': 'cortex', 'cerebellar_cortex': 'cortex', 'cerebellar_white_matter': 'white_matter',
+        'brainstem': 'white_matter'}
 LABELS = {name: index for index, name in enumerate(TISSUES)}
 NUCLEI = ('caudate', 'putamen', 'pallidum', 'thalamus', 'red_nucleus', 'substantia_nigra', 'dentate')
 
@@ -85,6 +89,7 @@ FINE_NUCLEI = {
     'subthalamic': ((11, -13, -6.5), (2.4, 4.4, 2.3), 35),
     'amygdala': ((26, -2, -20), (7.0, 8.0, 7.2), 0),
 }
+MIDBRAIN_TOP = -7
 HIPPOCAMPUS = ((28, -12, -21, 6), (30, -20, -17, 6), (31, -30, -9, 4.8), (27, -39, 1, 3.4))
 # Tubes: x, y, z, radius along the middle line, mm.
 CAUDATE = ((11.5, 19, -1, 5), (13.5, 10, 9, 6), (17, -2, 18, 4.6), (20, -16, 22, 3), (25, -32, 18, 2))
@@ -151,7 +156,8 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
     iron : dict, optional
         Tissue to the susceptibility that its iron adds, ppm (see `vary_tissues`).
     fine : bool, default False
-        Also internal pallidum (part of the pallidum otherwise), subthalamic nucleus, hippocampus and amygdala.
+        Also internal pallidum (part of the pallidum otherwise), subthalamic nucleus, hippocampus and amygdala;
+        cerebellum and brainstem apart from the cerebrum.
 
     Returns
     -------
@@ -254,7 +260,7 @@ def _paint(points, person, fine):
     inside = np.flatnonzero(brain < 0)
     painted[inside] = _paint_brain(points[:, inside], *(part[inside] for part in parts), person)
     if fine:
-        painted[inside] = _paint_fine(painted[inside], points[:, inside], person)
+        painted[inside] = _paint_fine(painted[inside], points[:, inside], [part[inside] for part in parts], person)
     _paint_veins(painted, points, brain, person)
     labels[near] = painted
     return labels
@@ -314,7 +320,8 @@ def _paint_brain(p, cerebrum, temporal, cerebellum, stem, person):
     return labels
 
 
-def _paint_fine(labels, p, person):
+def _paint_fine(labels, p, parts, person):
+    cerebrum, temporal, cerebellum, stem = parts
     labels = labels.copy()
     mirrored = (np.abs(p[0]), p[1], p[2])
     solid = np.isin(labels, [LABELS[name] for name in ('white_matter', 'cortex', 'sulcus')])
@@ -326,6 +333,11 @@ def _paint_fine(labels, p, person):
             paint_nucleus(painted, LABELS[name], p, np.multiply(centre, (side, 1, 1)), axes, side * turn,
                           person.lattice[1])
             labels[host] = painted[host]
+    lower = cerebellum < np.minimum(cerebrum, temporal)
+    for name in ('cortex', 'white_matter'):
+        labels[lower & (labels == LABELS[name])] = LABELS[f'cerebellar_{name}']
+    white = (labels == LABELS['white_matter']) | (labels == LABELS['cerebellar_white_matter'])
+    labels[white & (stem < 0) & (p[2] < MIDBRAIN_TOP)] = LABELS['brainstem']
     return labels
 
 

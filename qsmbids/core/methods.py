@@ -87,6 +87,8 @@ INVERSION = {
 RELAXOMETRY = {
     'arlo': Method('ARLO', 'relaxometry:fit_arlo', ('pei2015',)),
     'loglinear': Method('a weighted log-linear fit', 'relaxometry:fit_loglinear'),
+    'nonlinear': Method('a nonlinear fit that knows of the Rician noise floor', 'relaxometry:fit_nonlinear',
+                        ('gudbjartsson1995',)),
 }
 OFFSETS = {
     'mcpc3ds': Method('MCPC-3D-S phase offset removal', 'fieldmap:phase_offset_mcpc3ds', ('eckstein2018',)),

@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit, prange
+from scipy.special import gammaincinv, i0e, i1e
 
 from qsmbids.core.methods import RELAXOMETRY
 
 MAX_R2STAR = 500.0  # 1/s. A shorter T2* than 2 ms leaves nothing to see at the echo times of a brain scan.
 MAX_T2STAR = 2.0    # s. That of water; a longer one means that no decay was seen.
+NO_SIGNAL = 1e-9    # of the brightest voxel. What is darker in all echoes has no signal.
+ITERATIONS, TOLERANCE = 30, 0.01  # of the nonlinear fit; 1/s
+RICE_STEP, RICE_TOP = 1 / 64, 16.0  # grid and end of the table of Rician means, in SD of the noise.
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ def fit_r2star(magnitude, echo_times, mask, method='arlo'):
         s, increasing.
     mask : ndarray of bool, shape (nx, ny, nz)
         Where to fit.
-    method : {'arlo', 'loglinear'}, default 'arlo'
+    method : {'arlo', 'loglinear', 'nonlinear'}, default 'arlo'
         ARLO needs three or more evenly spaced echoes. For others the weighted log-linear fit takes its place, and the
-        result says so.
+        result says so. The nonlinear fit is the one to take where the late echoes sink into noise.
 
     Returns
     -------
@@ -60,9 +65,11 @@ def fit_r2star(magnitude, echo_times, mask, method='arlo'):
     times = _check(magnitude, echo_times, mask, method)
     method = applicable_method(method, times)
     signal = np.stack([magnitude[..., echo][mask] for echo in range(times.size)]).astype(np.float32, copy=False)
-    scale = signal.max(axis=0)
-    usable = (scale > 0) & np.isfinite(signal.sum(axis=0))
-    signal, scale = signal[:, usable] / scale[usable], scale[usable]
+    usable = np.isfinite(signal.sum(axis=0))
+    peak = signal.max(axis=0, initial=0)
+    scale = peak.max(where=usable, initial=0)
+    usable &= peak > NO_SIGNAL * scale
+    signal = signal[:, usable] / scale if scale > 0 else signal[:, usable]
     r2star = np.clip(RELAXOMETRY[method].load()(signal, times), 0, MAX_R2STAR)
     t2star = 1 / np.maximum(r2star, 1 / MAX_T2STAR)
     fitted = np.zeros(mask.shape, bool)
@@ -112,6 +119,103 @@ def fit_loglinear(signal, echo_times):
     spread = np.einsum('en,en->n', weight, centred)
     # With signal in one echo only there is no line to fit: the decay is too fast to see.
     return np.divide(-slope, spread, out=np.full_like(slope, MAX_R2STAR), where=spread > 0)
+
+
+def fit_nonlinear(signal, echo_times):
+    """Fit amplitude and rate to the expected magnitude in Rician noise by Levenberg-Marquardt steps.
+
+    Takes `signal` of shape (ne, n) at `echo_times` in s and returns R2* in 1/s, shape (n,). The expected magnitude does
+    not fall below 1.25 SD of the noise, so that late echoes in it do not pass for signal that lasts. That SD is one for
+    all voxels, from what the log-linear fit leaves over (`noise_sd`); with two echoes it cannot be known and is taken
+    as zero.
+
+    Gudbjartsson H, Patz S. The Rician distribution of noisy MRI data. Magn Reson Med 1995;34:910-914. Eq. 2.
+    Marquardt DW. An algorithm for least-squares estimation of nonlinear parameters. J Soc Ind Appl Math 1963;11:431-441.
+    """
+    start = np.clip(fit_loglinear(signal, echo_times), 0, MAX_R2STAR).astype(np.float32)
+    amplitude = _amplitude(signal, echo_times, start)
+    noise = noise_sd(signal, echo_times, start)
+    return _fit_rician(signal, echo_times, amplitude, start, noise, _rician_means())
+
+
+def noise_sd(signal, echo_times, r2star):
+    """Return the SD of the noise of a magnitude, from the median misfit of the decays; 0 for two echoes.
+
+    Takes `signal` of shape (ne, n), `echo_times` in s and R2* in 1/s, shape (n,). The median leaves out the voxels that
+    no exponential fits.
+    """
+    freedom = echo_times.size - 2
+    if freedom < 1 or not r2star.size:
+        return 0.0
+    some = slice(None, None, 1 + r2star.size // 100_000)
+    signal, r2star = signal[:, some].astype(float), r2star[some]
+    decay = np.exp(-np.multiply.outer(echo_times, r2star))
+    misfit = np.sum((signal - _amplitude(signal, echo_times, r2star) * decay) ** 2, axis=0)
+    return float(np.sqrt(np.median(misfit) / (2 * gammaincinv(freedom / 2, 0.5))))
+
+
+def _rician_means():
+    """Return the expected magnitude at signals of multiples of `RICE_STEP`, both in SD of the noise."""
+    quarter = np.arange(0, RICE_TOP + RICE_STEP, RICE_STEP) ** 2 / 4
+    return np.sqrt(np.pi / 2) * ((1 + 2 * quarter) * i0e(quarter) + 2 * quarter * i1e(quarter))
+
+
+@njit(cache=True, inline='always')
+def _expect(signal, noise, means):
+    """Return the expected magnitude of a signal, and its derivative."""
+    place = signal / (noise * RICE_STEP) if noise > 0 else np.inf
+    if place >= means.size - 1:
+        part = (noise / signal) ** 2 / 2 if signal > 0 else 0.0
+        return signal * (1 + part), 1 - part
+    low = int(place)
+    slope = means[low + 1] - means[low]
+    return noise * (means[low] + (place - low) * slope), slope / RICE_STEP
+
+
+@njit(cache=True)
+def _misfit(signal, times, amplitude, rate, noise, means):
+    """Return the squared misfit, and the normal equations of a Gauss-Newton step, of one voxel."""
+    total = aa = ar = rr = ga = gr = 0.0
+    for e in range(times.size):
+        decay = np.exp(-rate * times[e])
+        expected, slope = _expect(amplitude * decay, noise, means)
+        by_amplitude = slope * decay
+        by_rate = -by_amplitude * amplitude * times[e]
+        left = signal[e] - expected
+        total += left * left
+        aa += by_amplitude * by_amplitude
+        ar += by_amplitude * by_rate
+        rr += by_rate * by_rate
+        ga += by_amplitude * left
+        gr += by_rate * left
+    return total, aa, ar, rr, ga, gr
+
+
+@njit(cache=True, parallel=True)
+def _fit_rician(signal, times, amplitudes, rates, noise, means):
+    found = np.empty(rates.size, np.float32)
+    for v in prange(rates.size):
+        amplitude, rate, damping = float(amplitudes[v]), float(rates[v]), 1e-3
+        total, aa, ar, rr, ga, gr = _misfit(signal[:, v], times, amplitude, rate, noise, means)
+        for _ in range(ITERATIONS):
+            p, q = aa * (1 + damping), rr * (1 + damping)
+            determinant = p * q - ar * ar
+            if not determinant > 0:
+                break
+            step = (p * gr - ar * ga) / determinant
+            moved = min(max(rate + step, 0.0), MAX_R2STAR)
+            larger = max(amplitude + (q * ga - ar * gr) / determinant, 0.0)
+            trial = _misfit(signal[:, v], times, larger, moved, noise, means)
+            if trial[0] <= total:
+                done = abs(moved - rate) < TOLERANCE
+                amplitude, rate, damping = larger, moved, damping / 10
+                total, aa, ar, rr, ga, gr = trial
+                if done:
+                    break
+            else:
+                damping *= 10
+        found[v] = rate
+    return found
 
 
 def _amplitude(signal, echo_times, r2star):

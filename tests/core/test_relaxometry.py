@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from qsmbids.core.methods import RELAXOMETRY
-from qsmbids.core.relaxometry import fit_r2star
+from qsmbids.core.relaxometry import RICE_STEP, RICE_TOP, _rician_means, fit_r2star, noise_sd
+from qsmbids.core.threads import use_threads
 
 EVEN = np.array([4, 9, 14, 19, 24]) * 1e-3
 UNEVEN = np.array([3, 5, 12, 20]) * 1e-3
@@ -13,7 +14,8 @@ def decay(r2star, echo_times, s0=700.0):
 
 
 @pytest.mark.parametrize('method, echo_times', [('arlo', EVEN), ('loglinear', EVEN), ('loglinear', UNEVEN),
-                                                ('loglinear', EVEN[:2])])
+                                                ('loglinear', EVEN[:2]), ('nonlinear', EVEN), ('nonlinear', UNEVEN),
+                                                ('nonlinear', EVEN[:2])])
 def test_a_noiseless_decay_is_found_exactly(method, echo_times):
     r2star = np.geomspace(1, 200, 24).reshape(2, 3, 4)
     fit = fit_r2star(decay(r2star, echo_times), echo_times, np.ones(r2star.shape, bool), method)
@@ -34,6 +36,43 @@ def test_unbiased_in_noise(method):
     assert fit.r2star.mean() == pytest.approx(25, rel=0.01)
     assert fit.s0.mean() == pytest.approx(40, rel=0.01)
     assert fit.r2star.std() < 3
+
+
+def rician(r2star, echo_times, snr, seed=0):
+    clean = decay(r2star, echo_times, snr)
+    noise = np.random.default_rng(seed).standard_normal((2, *clean.shape))
+    return np.hypot(clean + noise[0], noise[1]).astype(np.float32)
+
+
+def test_the_nonlinear_fit_knows_of_the_noise_floor():
+    # A tenth of the volume decays into the noise, the rest tells how much there is of it.
+    r2star = np.full((40, 40, 10), 20.)
+    r2star[:4] = 100.
+    noisy, mask = rician(r2star, EVEN, 20), np.ones(r2star.shape, bool)
+    fits = {method: fit_r2star(noisy, EVEN, mask, method).r2star for method in RELAXOMETRY}
+    bias = {method: np.median(found[:4]) - 100 for method, found in fits.items()}
+    assert abs(bias['nonlinear']) < 1 < 2.5 < abs(bias['loglinear'])
+    assert fits['nonlinear'][4:].std() < 1.02 * fits['arlo'][4:].std()
+    spread = noise_sd(np.moveaxis(noisy, -1, 0).reshape(5, -1), EVEN, fits['nonlinear'].ravel())
+    assert spread == pytest.approx(1, rel=0.02)
+
+
+def test_the_table_of_rician_means_is_the_integral():
+    rng = np.random.default_rng(0)
+    means = _rician_means()
+    for signal in (0., .5, 2., 8.):
+        sampled = np.hypot(signal + rng.standard_normal(10**6), rng.standard_normal(10**6)).mean()
+        assert means[round(signal / RICE_STEP)] == pytest.approx(sampled, abs=5e-3)
+    assert means[-1] == pytest.approx(RICE_TOP + 1 / (2 * RICE_TOP), abs=1e-4)
+
+
+def test_threads_change_nothing():
+    noisy, mask = rician(np.linspace(5, 80, 1000).reshape(10, 10, 10), EVEN, 30), np.ones((10, 10, 10), bool)
+    found = []
+    for threads in (1, 2):
+        with use_threads(threads):
+            found.append(fit_r2star(noisy, EVEN, mask, 'nonlinear').r2star)
+    assert np.array_equal(*found)
 
 
 @pytest.mark.parametrize('echo_times', [EVEN[:2], UNEVEN])

@@ -111,6 +111,31 @@ AIR_CELLS = (  # centre (right side), half-axes
 
 
 @dataclass(frozen=True)
+class Spots:
+    """Voxels that differ from their tissue, as those of lesions do.
+
+    Attributes
+    ----------
+    at : ndarray of int, shape (3, n)
+        Their indices on the grid of a head; one may occur more than once.
+    added : dict
+        Quantity to what each has beyond its tissue, float32, shape (n,).
+    """
+
+    at: np.ndarray
+    added: dict
+
+    def cut(self, index, shape):
+        """Return those in a part of a grid: `index` is a slice or a tuple of slices, of step 1."""
+        at, inside = self.at.copy(), np.ones(self.at.shape[1], bool)
+        for axis, part in enumerate(index if isinstance(index, tuple) else (index,)):
+            first, end, _ = part.indices(shape[axis])
+            at[axis] -= first
+            inside &= (at[axis] >= 0) & (at[axis] < end - first)
+        return Spots(at[:, inside], {name: values[inside] for name, values in self.added.items()})
+
+
+@dataclass(frozen=True)
 class Head:
     """A head, or any other object, on a grid.
 
@@ -124,20 +149,27 @@ class Head:
         What the labels stand for.
     chi_outside : float
         Susceptibility beyond the grid, ppm.
+    spots : Spots, optional
+        Where `map` is not that of the tissue alone; `chi` holds what they change already.
     """
 
     labels: np.ndarray
     chi: np.ndarray
     tissues: tuple
     chi_outside: float = TISSUES['air'].chi
+    spots: Spots | None = None
 
     def map(self, quantity):
         """Return ``'r2star'``, ``'m0'``, ``'t1'`` or ``'brain'`` of the tissue in each voxel."""
         kind = bool if quantity == 'brain' else np.float32
-        return np.array([getattr(tissue, quantity) for tissue in self.tissues], kind)[self.labels]
+        values = np.array([getattr(tissue, quantity) for tissue in self.tissues], kind)[self.labels]
+        if self.spots is not None and quantity in self.spots.added:
+            np.add.at(values, tuple(self.spots.at), self.spots.added[quantity])
+        return values
 
     def __getitem__(self, index):
-        return replace(self, labels=self.labels[index], chi=self.chi[index])
+        spots = self.spots and self.spots.cut(index, self.labels.shape)
+        return replace(self, labels=self.labels[index], chi=self.chi[index], spots=spots)
 
 
 def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):

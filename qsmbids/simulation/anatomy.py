@@ -18,8 +18,9 @@ from scipy.spatial import cKDTree
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.threads import over_slabs
 from qsmbids.files import FileError
-from qsmbids.simulation.head import (LABELS, SLAB_VOXELS, Head, add_texture, along_path, inverse_rigid,
-                                     paint_nucleus, positions, vary_tissues)
+from qsmbids.simulation.head import (SLAB_VOXELS, Head, add_texture, along_path, inverse_rigid, paint_nucleus,
+                                     positions)
+from qsmbids.simulation.tissues import LABELS, vary_tissues
 
 # What the ids beyond FreeSurfer's own table stand for was told by place: 25 and 57 line the lateral ventricles, 136,
 # 137, 163 and 164 lie in them, 502 are the carotid and vertebral arteries, 514 the dural sinuses.
@@ -229,7 +230,7 @@ def _individual(anatomy, seed, iron):
         for side, position in zip((1, -1), anatomy.anchors[anchor]):
             nuclei.append((name, position + np.multiply(offset, (side, 1, 1)) + shift * (side, 1, 1),
                            np.multiply(axes, size), side * turn))
-    tissues = vary_tissues(rng, iron)
+    tissues = tuple(vary_tissues(rng, iron).values())
     veins = _vein_points(anatomy, rng)
     flags = np.zeros(anatomy.tissues.shape, bool)
     index = np.rint(_apply(np.linalg.inv(anatomy.affine), veins[:, :3])).astype(int)

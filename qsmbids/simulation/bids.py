@@ -14,7 +14,7 @@ import numpy as np
 from qsmbids.bids import BIDS_VERSION
 from qsmbids.core.phase import ppm_to_hz
 from qsmbids.files import write_bytes, write_json, write_tsv
-from qsmbids.simulation.head import LABELS
+from qsmbids.simulation.tissues import LABELS
 
 
 

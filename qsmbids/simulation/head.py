@@ -3,16 +3,6 @@
 Head coordinates are those of the usual atlases: mm, x to the right, y to the front, z up, the origin near the anterior
 commissure. Every structure is a function of the position, so that a head can be sampled on any grid. The surfaces use
 only operations that round alike on every processor (no exp, no sin per voxel): a seed gives the same labels everywhere.
-
-Susceptibility, R2*, M0 and T1 at 3 T follow the QSM reconstruction challenge [1]_ and the susceptibility separation
-phantom built on it, with R2* = R2 + 137 Hz/ppm (chi+ + |chi-|) [2]_.
-
-References
-----------
-.. [1] Marques JP, et al. QSM reconstruction challenge 2.0: A realistic in silico head phantom for MRI data simulation
-   and evaluation of susceptibility mapping procedures. Magn Reson Med 2021;86:526-542. Table 1.
-.. [2] Shin H-G, et al. chi-separation: Magnetic susceptibility source separation toward iron and myelin mapping in the
-   brain. NeuroImage 2021;240:118371. Eq. 3.
 """
 
 from dataclasses import dataclass, replace
@@ -22,56 +12,9 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from qsmbids.core.threads import over_slabs
+from qsmbids.simulation.tissues import LABELS, TISSUES, vary_tissues
 
-RELAXIVITY = 137.0  # Hz per ppm at 3 T, of both signs of susceptibility [2]_
 SLAB_VOXELS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Tissue:
-    """chi in ppm relative to water, R2* in 1/s at 3 T, M0 relative to water, T1 in s, and if a brain mask covers it."""
-
-    chi: float
-    r2star: float
-    m0: float
-    t1: float
-    brain: bool = True
-
-
-TISSUES = {
-    'air': Tissue(9.2, 0, 0, 1, False),
-    'fat': Tissue(.019, 25, .8, .45, False),
-    'muscle': Tissue(0, 33, .8, 1.75, False),
-    'bone': Tissue(-2.1, 0, 0, 1, False),
-    'vitreous': Tissue(.019, 1, 1, 4.391, False),
-    'csf': Tissue(.019, 1, 1, 4.391, False),
-    'dural_sinus': Tissue(.3, 40, .8, 1.6, False),
-    'sulcus': Tissue(.019, 1, 1, 4.391),
-    'ventricle': Tissue(.019, 1, 1, 4.391),
-    'cortex': Tissue(.020, 16, .83, 1.607),
-    'white_matter': Tissue(-.030, 20, .70, .838),
-    'caudate': Tissue(.044, 20, .8, 1.395),
-    'putamen': Tissue(.038, 21, .8, 1.332),
-    'pallidum': Tissue(.131, 37, .8, 1.1),
-    'thalamus': Tissue(.020, 23, .8, 1.2),
-    'red_nucleus': Tissue(.100, 31, .8, 1.1),
-    'substantia_nigra': Tissue(.111, 32, .8, 1.1),
-    'dentate': Tissue(.152, 34, .8, 1.2),
-    'vein': Tissue(.3, 40, .8, 1.6),
-    'pallidum_internal': Tissue(.131, 37, .8, 1.1),
-    'subthalamic': Tissue(.111, 32, .8, 1.1),
-    'hippocampus': Tissue(.020, 16, .83, 1.607),  # as cortex
-    'amygdala': Tissue(.020, 16, .83, 1.607),
-    'cerebellar_cortex': Tissue(.020, 16, .83, 1.607),
-    'cerebellar_white_matter': Tissue(-.030, 20, .70, .838),
-    'brainstem': Tissue(-.030, 20, .70, .838),
-}
-# Parts that vary together with the tissue they are like.
-LIKE = {'pallidum_internal': 'pallidum', 'subthalamic': 'substantia_nigra', 'hippocampus': 'cortex',
-        'amygdala': 'cortex', 'cerebellar_cortex': 'cortex', 'cerebellar_white_matter': 'white_matter',
-        'brainstem': 'white_matter'}
-LABELS = {name: index for index, name in enumerate(TISSUES)}
-NUCLEI = ('caudate', 'putamen', 'pallidum', 'thalamus', 'red_nucleus', 'substantia_nigra', 'dentate')
 
 CEREBRUM = ((0, -17, 12), (70, 88, 66))  # centre, half-axes, mm
 # Right side, mm: centre, half-axes, and how far the front turns inwards in degrees.
@@ -186,7 +129,7 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
     pose : array_like, shape (4, 4), optional
         Rigid motion from head to scanner coordinates; none by default.
     iron : dict, optional
-        Tissue to the susceptibility that its iron adds, ppm (see `vary_tissues`).
+        Tissue to the susceptibility that its iron adds, ppm (see `qsmbids.simulation.tissues.vary_tissues`).
     fine : bool, default False
         Also internal pallidum (part of the pallidum otherwise), subthalamic nucleus, hippocampus and amygdala;
         cerebellum and brainstem apart from the cerebrum.
@@ -238,39 +181,8 @@ def _person(seed, iron):
         shift, growth = rng.standard_normal(3) * .4, .03 * rng.standard_normal()
         nuclei[name] = [(np.add(centre, shift + .2 * rng.standard_normal(3)) * (side, 1, 1),
                          np.multiply(axes, 1 + growth + .01 * rng.standard_normal()), side * turn) for side in (1, -1)]
-    tissues = vary_tissues(rng, iron)
+    tissues = tuple(vary_tissues(rng, iron).values())
     return _Person(scale, lattice, nuclei, _vein_points(rng), tissues)
-
-
-def vary_tissues(rng, iron=None):
-    """Return the table with the susceptibilities of one person.
-
-    Parameters
-    ----------
-    rng : Generator
-    iron : dict, optional
-        Name of a tissue to the susceptibility (ppm) that its iron adds; R2* follows.
-
-    Returns
-    -------
-    tuple of Tissue
-    """
-    varied = {}
-    for name, tissue in TISSUES.items():
-        chi = tissue.chi
-        if name in NUCLEI + ('vein', 'cortex', 'white_matter'):
-            chi = tissue.chi * (1 + np.clip(.06 * rng.standard_normal(), -.12, .12))
-        elif name in LIKE:
-            chi = tissue.chi * varied[LIKE[name]].chi / TISSUES[LIKE[name]].chi
-        else:
-            varied[name] = tissue
-            continue
-        r2star = tissue.r2star + RELAXIVITY * (abs(chi) - abs(tissue.chi))
-        varied[name] = replace(tissue, chi=float(chi), r2star=float(r2star))
-    for name, added in (iron or {}).items():
-        tissue = varied[name]
-        varied[name] = replace(tissue, chi=tissue.chi + added, r2star=max(tissue.r2star + RELAXIVITY * added, 1.))
-    return tuple(varied.values())
 
 
 def _paint(points, person, fine):

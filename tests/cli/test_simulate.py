@@ -13,7 +13,7 @@ from qsmbids.cli.simulate import main
 from qsmbids.files import read_tsv
 from qsmbids.simulation.bids import VENDORS
 from qsmbids.simulation.cohort import COHORTS, age_iron, draw_participant
-from qsmbids.simulation.head import LABELS, TISSUES
+from qsmbids.simulation.tissues import LABELS, TISSUES
 
 COARSE = ['--voxel-size', '9', '9', '10', '--echo-times', '.005', '.02', '--nprocs', '1']
 

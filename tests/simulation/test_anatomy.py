@@ -6,8 +6,9 @@ import pytest
 
 from qsmbids.files import FileError
 from qsmbids.simulation.anatomy import PLACED, head_from_labels, load_labels
-from qsmbids.simulation.head import LABELS, RELAXIVITY, TISSUES, digital_head
+from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, simulate
+from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TISSUES
 
 STEP = 3.
 SHAPE = (58, 76, 74)

@@ -5,7 +5,8 @@ from qsmbids.core.dipole import b0_direction, forward_field
 from qsmbids.core.threads import use_threads
 from qsmbids.simulation import field as module
 from qsmbids.simulation.field import block_mean, coarse_affine, enclosed_field, object_field
-from qsmbids.simulation.head import Head, Tissue, digital_head
+from qsmbids.simulation.head import Head, digital_head
+from qsmbids.simulation.tissues import Tissue
 
 AIR = 9.2
 # Centre (mm), radius and chi: inside the field of view, across its edge, near it, and far from it.

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from qsmbids.simulation import head as module
-from qsmbids.simulation.head import ELLIPSOID_NUCLEI, LABELS, LIKE, NUCLEI, TISSUES, digital_head
+from qsmbids.simulation.head import ELLIPSOID_NUCLEI, digital_head
+from qsmbids.simulation.tissues import LABELS, LIKE, NUCLEI, TISSUES
 
 STEP = 1.5
 SHAPE = (98, 124, 100)

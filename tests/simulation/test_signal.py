@@ -6,8 +6,9 @@ import pytest
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from qsmbids.core.phase import radians_to_ppm
-from qsmbids.simulation.head import Head, Tissue, digital_head
+from qsmbids.simulation.head import Head, digital_head
 from qsmbids.simulation.signal import Sequence, acquire, fine_grid, simulate
+from qsmbids.simulation.tissues import Tissue
 
 WATER = Tissue(0, 20, 1, 1.5)
 COARSE = np.diag([12., 12, 12, 1])

@@ -102,7 +102,7 @@ def random_shapes(shape=(64, 64, 64), seed=0, *, style='sums', voxel_size=(1., 1
 def _level(shape, rng):
     """Return a function of the position that is below 1 in the mask: a turned ellipsoid with a soft, uneven surface."""
     coarse = rng.standard_normal((6, 6, 6)).astype(np.float32)
-    axes, turn, centre = rng.uniform(.72, 1., 3), _rotations(1, rng)[0], rng.uniform(-.1, .1, 3)
+    axes, turn, centre = rng.uniform(.72, 1., 3), random_rotations(1, rng)[0], rng.uniform(-.1, .1, 3)
     lines = [np.linspace(-1, 1, n, dtype=np.float32) for n in shape]
     grid = np.meshgrid(*(1 + (line + 1) * 1.5 for line in lines), indexing='ij')
     noise = map_coordinates(coarse, grid, order=1)
@@ -132,7 +132,7 @@ def _objects(style, rng):
         kinds[38:] = CYLINDER
         axes[38:] = np.column_stack([rng.uniform(.015, .08, (count - 38, 1)).repeat(2, 1),
                                      rng.uniform(.2, 1, count - 38)])
-    return kinds, centres, axes, _rotations(count, rng), values
+    return kinds, centres, axes, random_rotations(count, rng), values
 
 
 def _sources(level, count, rng):
@@ -143,10 +143,10 @@ def _sources(level, count, rng):
     centres = 2 * free[rng.integers(len(free), size=count)] / (np.array(level.shape) - 1) - 1
     values = SOURCE_CHI + SOURCE_SD * rng.standard_normal(count)
     values[rng.permutation(count) < (count + 2) // 4] *= -1
-    return (rng.integers(3, size=count), centres, rng.uniform(.1, .3, (count, 3)), _rotations(count, rng), values)
+    return (rng.integers(3, size=count), centres, rng.uniform(.1, .3, (count, 3)), random_rotations(count, rng), values)
 
 
-def _rotations(count, rng):
+def random_rotations(count, rng):
     """Return random rotations, from unit quaternions."""
     w, x, y, z = (q := rng.standard_normal((4, count))) / np.sqrt((q * q).sum(axis=0))
     return np.moveaxis(np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

@@ -47,7 +47,7 @@ def test_a_seed_is_a_sample():
 @pytest.mark.parametrize('kind, share', [(ELLIPSOID, np.pi / 6), (CUBOID, 1), (CYLINDER, np.pi / 4)])
 def test_shapes_have_their_volumes_however_they_are_turned(kind, share):
     axes = np.array([[.3, .3, .5]])
-    turns = np.concatenate([np.eye(3)[None], shapes._rotations(3, np.random.default_rng(1))])
+    turns = np.concatenate([np.eye(3)[None], shapes.random_rotations(3, np.random.default_rng(1))])
     assert np.einsum('nij,nkj->nik', turns, turns) == pytest.approx(np.broadcast_to(np.eye(3), (4, 3, 3)))
     for turn in turns:
         volume = np.zeros((65, 65, 65), np.float32)

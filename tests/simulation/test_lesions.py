@@ -1,0 +1,254 @@
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qsmbids.simulation import lesions as module
+from qsmbids.simulation.head import Head, digital_head
+from qsmbids.simulation.lesions import (CLASSES, LESION_COLUMNS, REGIONS, Body, Lesion, draw_lesions, lesion_labels,
+                                        lesion_table, paint_lesions, with_lesions)
+from qsmbids.simulation.shapes import random_rotations
+from qsmbids.simulation.signal import Sequence, rotation, simulate
+from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TISSUES
+
+COUNTS = {'cmb': 30, 'calcification': 3, 'vessel': 8, 'deep_iron': 2, 'haemorrhage': 1, 'pvs': 6}
+STEP = 1.5
+AFFINE = np.diag([STEP, STEP, STEP, 1])
+AFFINE[:3, 3] = -75, -112, -68
+SHAPE = (100, 130, 104)
+
+
+def block(shape=(24, 26, 22), name='white_matter'):
+    return Head(np.full(shape, LABELS[name], np.uint8), np.full(shape, TISSUES[name].chi, np.float32),
+                tuple(TISSUES.values()))
+
+
+def grid(voxel_size, tilt=0., shape=(24, 26, 22)):
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((1, .4, -.2), tilt) * voxel_size
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) / 2)
+    return affine
+
+
+def ball(radius, chi=.5, centre=(.31, -.17, .05), **others):
+    return Lesion('cmb', (Body(np.array(centre), np.eye(3), (radius,) * 3),), chi, **others)
+
+
+def moment(head, background, affine):
+    return (head.chi.astype(float) - background.chi).sum() * np.linalg.det(affine[:3, :3])
+
+
+@pytest.fixture(scope='module')
+def head():
+    return digital_head(SHAPE, AFFINE, 2, fine=True)
+
+
+@pytest.fixture(scope='module')
+def drawn(head):
+    return draw_lesions(head, AFFINE, COUNTS, 1)
+
+
+@pytest.mark.parametrize('voxel_size, tilt', [((1, 1, 1), 0), ((.8, .8, 3), 32), ((4, 4, 4), 10)])
+@pytest.mark.parametrize('radius', [.3, .7, 1.5, 5])
+def test_the_moment_is_that_of_the_ball_on_every_grid(voxel_size, tilt, radius):
+    affine = grid(voxel_size, tilt)
+    painted = paint_lesions(block(), affine, [ball(radius)])
+    assert moment(painted, block(), affine) == pytest.approx(.5 * 4 / 3 * np.pi * radius ** 3, rel=1e-3)
+    # And its centre is where it was put, as far as voxels can tell.
+    extra = painted.chi.astype(float) - block().chi
+    at = np.array([(extra * index).sum() for index in np.indices(extra.shape)]) / extra.sum()
+    assert affine[:3, :3] @ at + affine[:3, 3] == pytest.approx((.31, -.17, .05), abs=(.05 if radius > max(voxel_size) else .52) * max(voxel_size))
+
+
+def test_shares_are_right_before_they_are_scaled(monkeypatch):
+    for fineness, error in ((5, .03), (12, .01)):
+        monkeypatch.setattr(module, 'FINENESS', fineness)
+        for radius in (.7, 1.3, 6):
+            lesion = ball(radius)
+            counted = module._shares(lesion.bodies, grid((1, 1, 1)))[1].sum()
+            assert counted == pytest.approx(lesion.volume, rel=error)
+
+
+def test_a_tube_and_a_fork_have_their_volume():
+    tube = Body(np.zeros(3), random_rotations(1, np.random.default_rng(0))[0], (.5, .5, .5), 4.)
+    assert tube.volume == pytest.approx(np.pi * .25 * 8 + np.pi / 6)
+    crossing = replace(tube, frame=tube.frame[:, [1, 2, 0]])
+    union = Lesion('vessel', (tube, crossing), .3)
+    # Two crossing cylinders share 16/3 r^3.
+    assert union.volume == pytest.approx(2 * tube.volume - 16 / 3 * .125, rel=.02)
+    assert union.moment == pytest.approx(.3 * union.volume)
+    painted = paint_lesions(block(), grid((1, 1, 1)), [union])
+    assert moment(painted, block(), grid((1, 1, 1))) == pytest.approx(union.moment, rel=1e-3)
+    assert painted.chi.max() < TISSUES['white_matter'].chi + .3 * 1.001
+
+
+def test_r2star_follows_susceptibility_and_field_strength():
+    for chi in (.4, -.4):
+        head = paint_lesions(block(), grid((1, 1, 1)), [ball(3, chi)])
+        added = head.map('r2star') - TISSUES['white_matter'].r2star
+        assert added == pytest.approx(RELAXIVITY * np.abs(head.chi - block().chi), abs=1e-3)
+        assert np.array_equal(head.map('m0'), block().map('m0')) and head.map('brain').all()
+        signed = 'chi_positive' if chi > 0 else 'chi_negative'
+        assert head.map(signed) - block().map(signed) == pytest.approx(head.chi - block().chi, abs=1e-5)
+    seven = paint_lesions(block(), grid((1, 1, 1)), [ball(3)], 7.)
+    assert np.ptp(seven.map('r2star')) == pytest.approx(RELAXIVITY * .5 * 7 / 3, rel=.01)
+
+
+def test_a_haemorrhage_has_a_rim():
+    lesion = ball(8, 1., core=(.8, .2))
+    affine = grid((1, 1, 1))
+    head = paint_lesions(block(), affine, [lesion])
+    distance = np.sqrt(sum((affine[i, i] * index + affine[i, 3] - c) ** 2
+                           for i, (index, c) in enumerate(zip(np.indices(head.chi.shape), (.31, -.17, .05)))))
+    extra = head.chi - block().chi
+    assert extra[distance < 5] == pytest.approx(.2, abs=.01)
+    assert extra[np.abs(distance - 7.2) < .1] == pytest.approx(1., abs=.15)
+    assert moment(head, block(), affine) == pytest.approx(lesion.moment, rel=1e-3)
+    assert (head.map('r2star') - 20)[distance < 5] == pytest.approx(.2 * RELAXIVITY, rel=.02)
+
+
+def test_a_perivascular_space_is_water():
+    lesion = ball(3, TISSUES['ventricle'].chi - TISSUES['white_matter'].chi, fill='ventricle')
+    head = paint_lesions(block(), grid((1, 1, 1)), [lesion])
+    core = np.unravel_index(np.argmax(head.chi), head.chi.shape)
+    for name in ('r2star', 'm0', 't1', 'chi_positive', 'chi_negative'):
+        assert head.map(name)[core] == pytest.approx(getattr(TISSUES['ventricle'], name), rel=.01), name
+        assert head.map(name)[0, 0, 0] == np.float32(getattr(TISSUES['white_matter'], name))
+
+
+def test_parts_of_a_head_keep_their_lesions():
+    head = paint_lesions(block(), grid((1, 1, 1)), [ball(3), ball(2, -1, (6, 5, 4))])
+    for part in (slice(8, 15), (slice(9, 20), slice(10, 22)), (slice(None), slice(3, 13), slice(9, 12))):
+        assert np.array_equal(head[part].map('r2star'), head.map('r2star')[part])
+        assert np.array_equal(head[part][2:4].map('r2star'), head.map('r2star')[part][2:4])
+    twice = paint_lesions(paint_lesions(block(), grid((1, 1, 1)), [ball(3)]), grid((1, 1, 1)), [ball(2, -1, (6, 5, 4))])
+    assert np.array_equal(twice.chi, head.chi) and np.array_equal(twice.map('r2star'), head.map('r2star'))
+    assert paint_lesions(block(), np.eye(4), []).spots is None
+
+
+def test_there_are_as_many_as_asked_for_and_they_are_what_they_should_be(drawn):
+    assert Counter(lesion.kind for lesion in drawn) == COUNTS
+    by_kind = {kind: [lesion for lesion in drawn if lesion.kind == kind] for kind in CLASSES}
+    for lesion in by_kind['cmb']:
+        (body,) = lesion.bodies
+        assert 1.4 <= lesion.diameter <= 10 and .15 <= lesion.chi <= 3 and max(body.axes) <= 1.5 * min(body.axes)
+    assert all(-2 <= lesion.chi <= -.3 for lesion in by_kind['calcification'])
+    assert all(.2 <= lesion.chi <= .45 for lesion in by_kind['vessel'])
+    assert any(len(lesion.bodies) == 3 for lesion in by_kind['vessel'])
+    assert all(10 <= lesion.diameter <= 20 for lesion in by_kind['haemorrhage'])
+    assert all(lesion.region == 'deep' for lesion in by_kind['deep_iron'])
+
+
+def test_sizes_and_susceptibilities_are_log_uniform():
+    rng = np.random.default_rng(0)
+    made = [module._microbleed(rng) for _ in range(2000)]
+    for values, low, high in (([lesion.diameter / 2 for lesion in made], .7, 5), ([lesion.chi for lesion in made], .15, 3)):
+        assert np.mean(np.array(values) < np.sqrt(low * high)) == pytest.approx(.5, abs=.04)
+        assert min(values) >= low * .9999 and max(values) <= high * 1.0001
+
+
+def test_no_two_touch_and_none_leaves_the_tissue(head, drawn):
+    for i, a in enumerate(drawn):
+        for b in drawn[:i]:
+            assert np.linalg.norm(a.centre - b.centre) > a.reach + b.reach
+    for lesion in drawn:
+        at, share = module._on_grid(lesion, AFFINE, SHAPE)
+        there = head.labels[tuple(at)]
+        solid = np.isin(there, [LABELS[name] for tissues in REGIONS.values() for name in tissues])
+        wet = np.isin(there, [LABELS['sulcus'], LABELS['vein']])
+        assert share[~solid & ~wet].sum() < .02 * share.sum()
+        assert share[wet].sum() < .2 * share.sum()
+
+
+def test_regions_are_those_of_the_tissue(head, drawn):
+    for lesion in drawn:
+        name = list(LABELS)[head.labels[tuple(np.rint((lesion.centre - AFFINE[:3, 3]) / STEP).astype(int))]]
+        assert name in REGIONS[lesion.region] or (lesion.region == 'deep' and name == 'white_matter') \
+            or name in ('vein', 'sulcus')
+        assert (lesion.centre[0] > 0) == (lesion.hemisphere == 'R')
+        if lesion.region == 'infratentorial':
+            assert lesion.centre[2] < 0
+
+
+@pytest.mark.parametrize('pattern, regions', [('lobar', {'lobar'}), ('deep', {'deep', 'infratentorial'}),
+                                              ('mixed', set(REGIONS))])
+def test_patterns(head, pattern, regions):
+    found = Counter(lesion.region for lesion in draw_lesions(head, AFFINE, {'cmb': 40}, 5, pattern))
+    assert set(found) == regions
+
+
+def test_some_lie_in_clusters(head, monkeypatch):
+    def nearest(seed):
+        centres = np.array([lesion.centre for lesion in draw_lesions(head, AFFINE, {'cmb': 15}, seed, 'lobar')])
+        distance = np.linalg.norm(centres[:, None] - centres[None], axis=2) + 1e3 * np.eye(15)
+        return np.median(distance.min(axis=1))
+    apart = nearest(0)
+    monkeypatch.setattr(module, 'CLUSTERED', .9)
+    assert nearest(0) < .7 * apart
+
+
+def test_a_seed_is_a_set_of_lesions(head, drawn):
+    assert lesion_table(draw_lesions(head, AFFINE, COUNTS, 1)) == lesion_table(drawn)
+    assert lesion_table(draw_lesions(head, AFFINE, COUNTS, 2)) != lesion_table(drawn)
+
+
+def test_they_move_with_the_head(drawn):
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation((1, 2, 3), 20), (4, -3, 2)
+    lesion = drawn[0].moved(pose)
+    assert lesion.centre == pytest.approx(pose[:3, :3] @ drawn[0].centre + pose[:3, 3])
+    affine = grid((1, 1, 1))
+    affine[:3, 3] += drawn[0].centre
+    assert paint_lesions(block(), pose @ affine, [lesion]).chi == pytest.approx(
+        paint_lesions(block(), affine, [drawn[0]]).chi, abs=1e-4)
+
+
+def test_the_table_and_the_label_map_agree(drawn):
+    rows, labels = lesion_table(drawn), lesion_labels(drawn, SHAPE, AFFINE)
+    assert [row['index'] for row in rows] == list(range(1, len(drawn) + 1)) == list(np.unique(labels[labels > 0]))
+    assert all(list(row) == list(LESION_COLUMNS) for row in rows)
+    for row in rows:
+        centre = np.array([row[f'{axis}_ras_mm'] for axis in 'xyz'])
+        at = np.argwhere(labels == row['index']) * STEP + AFFINE[:3, 3]
+        assert np.linalg.norm(at.mean(axis=0) - centre) < STEP * np.sqrt(3)
+        assert row['moment_ppm_mm3'] == pytest.approx(row['chi_ppm'] * np.pi / 6 * row['diameter_mm'] ** 3)
+        if row['diameter_mm'] > 6:
+            assert len(at) * STEP ** 3 == pytest.approx(np.pi / 6 * row['diameter_mm'] ** 3, rel=.15)
+
+
+def test_a_scan_shows_them():
+    def sample(shape, affine):
+        return replace(block(shape), chi_outside=TISSUES['white_matter'].chi)
+    shape = (24, 26, 22)
+    sequence = Sequence(shape, grid((1, 1, 1)), (.004, .02), snr=None, supersampling=2, shim_order=None, coil=False)
+    lesions = [ball(2, 1.)]
+    scan, plain = (simulate(what, sequence) for what in (with_lesions(sample, lesions), sample))
+    inside = lesion_labels(lesions, shape, sequence.affine) == 1
+    assert (scan.chi - plain.chi).sum() == pytest.approx(lesions[0].moment, rel=.01)
+    assert scan.r2star[inside].max() == pytest.approx(20 + RELAXIVITY, rel=.02)
+    relative = np.abs(scan.signal[..., 1]) / np.abs(plain.signal[..., 1])
+    assert relative[inside].min() < .3 and np.median(relative) == pytest.approx(1, abs=.02)
+    assert np.array_equal(scan.labels, plain.labels)
+
+
+def test_thirty_are_painted_in_no_time(drawn):
+    head = block((160, 160, 160))
+    affine = np.eye(4)
+    affine[:3, 3] = -80, -100, -80
+    bleeds = [lesion for lesion in drawn if lesion.kind == 'cmb']
+    start = time.perf_counter()
+    paint_lesions(head, affine, bleeds)
+    assert time.perf_counter() - start < 1
+
+
+def test_what_cannot_be_is_refused(head):
+    with pytest.raises(ValueError, match='counts'):
+        draw_lesions(head, AFFINE, {'tumour': 1})
+    with pytest.raises(ValueError, match='counts'):
+        draw_lesions(head, AFFINE, {'cmb': -1})
+    with pytest.raises(ValueError, match='pattern'):
+        draw_lesions(head, AFFINE, {'cmb': 1}, pattern='somewhere')
+    with pytest.raises(ValueError, match='room'):
+        draw_lesions(block(), grid((1, 1, 1)), {'deep_iron': 1})

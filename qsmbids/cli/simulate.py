@@ -13,17 +13,20 @@ from qsmbids.cli.environment import run_command
 from qsmbids.files import FileError, cannot_write, read_json, write_json, write_text, write_tsv
 
 VENDORS = ('siemens', 'siemens_levels', 'philips', 'ge', 'radians', 'complex')
-COHORTS = ('healthy', 'parkinson')
+COHORTS = ('healthy', 'parkinson', 'svd')
+PATTERNS = ('lobar', 'deep', 'mixed')
 FIELD_OF_VIEW = (176, 208, 160)  # mm
 MIDDLE = (0, -17, 8)             # of the head, mm
+MOST_MICROBLEEDS = 100
+LESION_STEP = 1.25               # mm: grid on which lesions find their place
 SETTINGS = 'simulation.json'
 
 README = """\
 # {name}
 
 Simulated multi-echo gradient-echo scans of digital heads by qsmbids {version}: no person was scanned.
-`derivatives/truth` holds what is known of them: susceptibility (ppm), R2* (1/s), brain mask, tissues, and total and
-local field (Hz). `simulation.json` holds the settings; the same settings give the same voxels.
+`derivatives/truth` holds what is known of them: susceptibility (ppm), R2* (1/s), brain mask, tissues, lesions, and
+total and local field (Hz). `simulation.json` holds the settings; the same settings give the same voxels.
 """
 
 
@@ -36,7 +39,11 @@ def build_parser():
     parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
     parser.add_argument('--participants', type=_count, required=True, metavar='N', help='how many')
     parser.add_argument('--cohort', choices=COHORTS, default=COHORTS[0],
-                        help='parkinson: every second one is a patient, the others are controls [healthy]')
+                        help='parkinson, svd (small-vessel disease: 1 to 30 microbleeds, and what is taken for them): '
+                             'every second one is a patient, the others are controls [healthy]')
+    parser.add_argument('--microbleeds', type=int, metavar='N', help='so many in every participant of any cohort')
+    parser.add_argument('--pattern', choices=PATTERNS, help='where microbleeds lie: lobar, as in amyloid angiopathy; '
+                        'deep, as in hypertension; mixed [random]')
     parser.add_argument('--anatomy', type=Path, nargs='+', metavar='FILE', default=[],
                         help='label maps (FreeSurfer ids, and 502 to 530 outside the brain) to make the heads of, in '
                              'turns; otherwise they come from code')
@@ -77,7 +84,7 @@ def run(options):
     _claim(out, options)
     # A smaller number than before takes nobody out of the table.
     there = max((int(path.name[4:]) for path in out.glob('sub-*') if path.name[4:].isdigit()), default=0)
-    people = [draw_participant(number, options.cohort, options.seed)
+    people = [draw_participant(number, options.cohort, options.seed, options.microbleeds, options.pattern)
               for number in range(1, max(options.participants, there) + 1)]
     heads = {}
     for number, person in enumerate(people[:options.participants]):
@@ -101,6 +108,8 @@ def _check(parser, options):
         parser.error(f'--voxel-size: {min(options.voxel_size):g} mm is too fine, must be 0.3 mm or more')
     if abs(options.tilt) > 90:
         parser.error(f'--tilt is {options.tilt:g}, must lie within -90 and 90 degrees')
+    if options.microbleeds is not None and not 0 <= options.microbleeds <= MOST_MICROBLEEDS:
+        parser.error(f'--microbleeds is {options.microbleeds}, must be 0 to {MOST_MICROBLEEDS}')
     if options.seed < 0:
         parser.error(f'--seed is {options.seed}, must be at least 0')
     for path in options.anatomy:
@@ -159,15 +168,18 @@ def _sequence(options):
 def _write_participant(out, person, head, options):
     """Simulate into a hidden folder beside the data and move it in: truth first, so that images never lack it."""
     from qsmbids.simulation.bids import write_scan, write_truth
+    from qsmbids.simulation.lesions import with_lesions
     from qsmbids.simulation.signal import simulate
+    sequence = _sequence(options)
     sample = partial(head, seed=person.head_seed, pose=person.pose, iron=person.iron)
-    scan = simulate(sample, _sequence(options), person.scan_seed)
+    lesions = _lesions(head, person, sequence)
+    scan = simulate(with_lesions(sample, lesions, options.b0), sequence, person.scan_seed)
     name = f'sub-{person.label}'
     hidden = None
     try:
         hidden = Path(tempfile.mkdtemp(prefix='.', dir=out))
         write_scan(hidden, scan, {'sub': person.label}, options.vendor)
-        made = write_truth(hidden, scan, {'sub': person.label})
+        made = write_truth(hidden, scan, {'sub': person.label}, lesions)
         truth = out / 'derivatives' / 'truth'
         truth.mkdir(parents=True, exist_ok=True)
         for path in made.iterdir():
@@ -182,16 +194,37 @@ def _write_participant(out, person, head, options):
             shutil.rmtree(hidden, ignore_errors=True)
 
 
+def _lesions(head, person, sequence):
+    """Draw the lesions of a participant, as they lie in the scanner.
+
+    They are drawn into the head before it is moved: the same in scans of any voxel size and tilt that show all of it.
+    """
+    import numpy as np
+    from qsmbids.simulation.lesions import draw_lesions
+    from qsmbids.simulation.signal import centred_affine
+    if not any(person.lesions.values()):
+        return ()
+    shape = tuple(round(side / LESION_STEP) for side in FIELD_OF_VIEW)
+    affine = centred_affine(np.eye(3), (LESION_STEP,) * 3, shape, MIDDLE)
+    drawn = draw_lesions(head(shape, affine, seed=person.head_seed, iron=person.iron), affine, person.lesions,
+                         (person.head_seed, 1), person.pattern,
+                         view=(sequence.shape, np.linalg.inv(person.pose) @ sequence.affine))
+    return tuple(lesion.moved(person.pose) for lesion in drawn)
+
+
 def _write_tables(out, people):
     """Write ``participants.tsv`` of all participants that are there."""
-    columns = ['participant_id', 'age', 'sex', 'group']
+    from qsmbids.simulation.lesions import CLASSES
+    columns = ['participant_id', 'age', 'sex', 'group', *CLASSES]
     write_tsv(out / 'participants.tsv',
-              [dict(zip(columns, (f'sub-{p.label}', p.age, p.sex, p.group))) for p in people
+              [dict(zip(columns, (f'sub-{p.label}', p.age, p.sex, p.group))) | p.lesions for p in people
                if (out / f'sub-{p.label}').is_dir()], columns)
     write_json(out / 'participants.json', {
         'age': {'Description': 'Age at the scan', 'Units': 'year'},
         'sex': {'Description': 'Sex', 'Levels': {'F': 'female', 'M': 'male'}},
-        'group': {'Description': 'Study group', 'Levels': {'control': 'healthy', 'parkinson': "Parkinson's disease"}}})
+        'group': {'Description': 'Study group', 'Levels': {'control': 'healthy', 'parkinson': "Parkinson's disease",
+                                                             'svd': 'cerebral small-vessel disease'}},
+        **{name: {'Description': f'Number of lesions: {what}'} for name, what in CLASSES.items()}})
 
 
 def _count(text):

@@ -13,7 +13,8 @@ import numpy as np
 
 from qsmbids.bids import BIDS_VERSION
 from qsmbids.core.phase import ppm_to_hz
-from qsmbids.files import write_bytes, write_json, write_tsv
+from qsmbids.files import write_bytes, write_json, write_text, write_tsv
+from qsmbids.simulation.lesions import LESION_COLUMNS, lesion_labels, lesion_table
 from qsmbids.simulation.tissues import LABELS
 
 
@@ -169,11 +170,12 @@ def sidecar(sequence, echo, manufacturer, units):
     return fields
 
 
-def write_truth(root, scan, entities):
+def write_truth(root, scan, entities, lesions=()):
     """Write the ground truth of a scan under ``derivatives/truth`` of a data set.
 
     Chi (ppm), R2* (1/s), brain mask and labels go to ``anat``, the total (shimmed) and local field in Hz to ``fmap``,
-    beside a magnitude as BIDS wants it.
+    beside a magnitude as BIDS wants it. Lesions (see `qsmbids.simulation.lesions`) become a label map and a table,
+    which has no row where there are none.
 
     Returns
     -------
@@ -199,7 +201,22 @@ def write_truth(root, scan, entities):
             (fmap, 'desc-local_magnitude', magnitude, {})):
         write_volume(folder / f'{_stem(entities)}_{name}.nii.gz', values, affine)
         write_json(folder / f'{_stem(entities)}_{name}.json', {'SkullStripped': False, **fields})
+    _write_lesions(anat / _stem(entities), scan.sequence, lesions)
+    # BIDS has no name for lists of lesions.
+    write_text(truth / '.bidsignore', '*_lesions.tsv\n*_lesions.json\n')
     return truth
+
+
+def _write_lesions(stem, sequence, lesions):
+    rows = lesion_table(lesions)
+    write_tsv(f'{stem}_desc-truth_lesions.tsv', rows, list(LESION_COLUMNS))
+    write_json(f'{stem}_desc-truth_lesions.json', LESION_COLUMNS)
+    write_volume(f'{stem}_seg-lesions_desc-truth_dseg.nii.gz',
+                 lesion_labels(lesions, sequence.shape, sequence.affine), sequence.affine)
+    write_json(f'{stem}_seg-lesions_desc-truth_dseg.json', {'SkullStripped': False, 'Manual': False})
+    # Without a table of its own it would inherit that of the tissues.
+    write_tsv(f'{stem}_seg-lesions_desc-truth_dseg.tsv',
+              [{'index': row['index'], 'name': row['class']} for row in rows], ['index', 'name'])
 
 
 def write_description(root, name, kind='raw', **fields):

@@ -187,6 +187,8 @@ def paint_lesions(head, affine, lesions, b0_tesla=TABLE_TESLA):
     Head
         Its labels are those of the tissue beneath.
     """
+    if not lesions:
+        return head
     chi, spots = head.chi.copy(), [head.spots] if head.spots else []
     fluids = at_field_strength({lesion.fill: TISSUES[lesion.fill] for lesion in lesions if lesion.fill}, b0_tesla)
     for lesion in lesions:
@@ -200,8 +202,6 @@ def paint_lesions(head, affine, lesions, b0_tesla=TABLE_TESLA):
                     'r2star': RELAXIVITY * b0_tesla / TABLE_TESLA * (abs(inner) - abs(outer)),
                     'chi_positive': max(inner, 0) - max(outer, 0), 'chi_negative': min(inner, 0) - min(outer, 0)}
             spots.append(Spots(at, {name: share * np.float32(value) for name, value in added.items()}))
-    if not spots:
-        return head
     return replace(head, chi=chi, spots=Spots(
         np.concatenate([part.at for part in spots], axis=1),
         {name: np.concatenate([part.added[name] for part in spots]) for name in QUANTITIES}))
@@ -243,7 +243,7 @@ def lesion_table(lesions):
             for number, lesion in enumerate(lesions, 1)]
 
 
-def draw_lesions(head, affine, counts, seed=0, pattern='mixed'):
+def draw_lesions(head, affine, counts, seed=0, pattern='mixed', view=None):
     """Draw lesions into the tissues of a head.
 
     Parameters
@@ -252,12 +252,14 @@ def draw_lesions(head, affine, counts, seed=0, pattern='mixed'):
         With brainstem and cerebellum as tissues of their own (``digital_head(..., fine=True)``, or of a label map), on
         a grid of 1.5 mm or less.
     affine : array_like, shape (4, 4)
-        Voxel to scanner, mm.
+        Voxel to mm, to the right, front and top.
     counts : dict
         How many of each of `CLASSES`.
     seed : int or sequence of int, default 0
     pattern : {'lobar', 'deep', 'mixed'}, default 'mixed'
         Where microbleeds lie: as in amyloid angiopathy, hypertension, or both.
+    view : tuple, optional
+        Shape and affine (voxel to the same mm) of a scan that must hold them whole.
 
     Returns
     -------
@@ -275,7 +277,7 @@ def draw_lesions(head, affine, counts, seed=0, pattern='mixed'):
     if pattern not in PATTERNS:
         raise ValueError(f'pattern is {pattern!r}, must be one of {", ".join(PATTERNS)}')
     rng = np.random.Generator(np.random.PCG64(seed))
-    ground = _Ground(head, affine)
+    ground = _Ground(head, affine, view)
     lesions = []
     # The largest first, while there is room.
     for kind in ('haemorrhage', 'cmb', 'calcification', 'deep_iron', 'vessel', 'pvs'):
@@ -288,9 +290,10 @@ def draw_lesions(head, affine, counts, seed=0, pattern='mixed'):
 class _Ground:
     """Where lesions may lie."""
 
-    def __init__(self, head, affine):
+    def __init__(self, head, affine, view):
         self.head, self.affine = head, np.asarray(affine, float)
         self.to_index = np.linalg.inv(self.affine)
+        self.views = [(head.labels.shape, self.affine)] + ([view] if view else [])
         self.regions = _regions(head.labels, voxel_size_of(self.affine))
         self.kept = {}
         names = np.array(list(LABELS))
@@ -318,10 +321,11 @@ class _Ground:
         """Return whether a body lies in solid tissue of the brain, but for a little in sulci and veins."""
         axes = np.array(body.axes) + .5
         points = np.concatenate([_BALL * axes + (0, 0, t * body.stretch) for t in np.linspace(-1, 1, 5)])
-        at = self.to_index[:3] @ np.vstack([body.frame @ points.T + body.centre[:, None], np.ones(len(points))])
-        at = np.rint(at).astype(int)
-        if np.any(at < 0) or np.any(at >= np.array(self.regions.shape)[:, None]):
-            return False
+        points = body.frame @ points.T + body.centre[:, None]
+        for shape, affine in reversed(self.views):
+            at = np.rint(np.linalg.solve(affine[:3, :3], points - affine[:3, 3:])).astype(int)
+            if np.any(at < 0) or np.any(at >= np.array(shape)[:, None]):
+                return False
         labels = self.head.labels[tuple(at)]
         return not self.barred[labels].any() and self.wet[labels].mean() <= MOST_FLUID
 

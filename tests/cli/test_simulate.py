@@ -13,6 +13,7 @@ from qsmbids.cli.simulate import main
 from qsmbids.files import read_tsv
 from qsmbids.simulation.bids import VENDORS
 from qsmbids.simulation.cohort import COHORTS, age_iron, draw_participant
+from qsmbids.simulation.lesions import CLASSES, LESION_COLUMNS, PATTERNS
 from qsmbids.simulation.tissues import LABELS, TISSUES
 
 COARSE = ['--voxel-size', '9', '9', '10', '--echo-times', '.005', '.02', '--nprocs', '1']
@@ -96,7 +97,50 @@ def test_a_full_disk_leaves_nothing_half_done(cohort, tmp_path, monkeypatch, cap
                                                                      'dataset_description.json', 'simulation.json']
 
 
-@pytest.mark.parametrize('wrong', [['--participants', '0'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
+def test_patients_with_small_vessel_disease_have_microbleeds(tmp_path, validator_errors):
+    out, asked = tmp_path / 'svd', ['--participants', '2', '--seed', '3', '--tilt', '20', *COARSE]
+    assert main([str(out), '--cohort', 'svd', '--pattern', 'deep', *asked]) == 0
+    truth = out / 'derivatives' / 'truth'
+    assert validator_errors(out) == [] and validator_errors(truth) == []
+    for person in read_tsv(out / 'participants.tsv'):
+        anat = truth / person['participant_id'] / 'anat'
+        stem = f'{person["participant_id"]}_desc-truth'
+        rows = read_tsv(anat / f'{stem}_lesions.tsv')
+        assert all(list(row) == list(LESION_COLUMNS) for row in rows)
+        assert {kind: sum(row['class'] == kind for row in rows) for kind in CLASSES} == {
+            kind: int(person[kind]) for kind in CLASSES}
+        assert (int(person['cmb']) > 0) == (person['group'] == 'svd')
+        assert int(person['calcification']) > 0 and int(person['vessel']) > 0
+        assert all(row['region'] != 'lobar' for row in rows if row['class'] == 'cmb')
+        assert json.loads((anat / f'{stem}_lesions.json').read_text()).keys() == LESION_COLUMNS.keys()
+        labels = nib.load(anat / f'{person["participant_id"]}_seg-lesions_desc-truth_dseg.nii.gz')
+        mask = nib.load(anat / f'{person["participant_id"]}_desc-brain_mask.nii.gz')
+        assert labels.shape == mask.shape and np.array_equal(labels.affine, mask.affine)
+        for row in rows:
+            place = [float(row[f'{axis}_ras_mm']) for axis in 'xyz']
+            index = np.linalg.solve(labels.affine, [*place, 1])[:3]
+            assert np.all(index > -.5) and np.all(index < np.array(labels.shape) - .5)
+
+
+def test_microbleeds_in_any_cohort(tmp_path):
+    out = tmp_path / 'bids'
+    assert main([str(out), '--participants', '1', '--microbleeds', '4', *COARSE]) == 0
+    (person,) = read_tsv(out / 'participants.tsv')
+    assert [int(person[kind]) for kind in CLASSES] == [4, 0, 0, 0, 0, 0]
+    assert len(read_tsv(out / 'derivatives/truth/sub-01/anat/sub-01_desc-truth_lesions.tsv')) == 4
+
+
+def test_lesions_change_nothing_else_about_a_participant():
+    with_them, without = draw_participant(3, 'svd', 2), draw_participant(3, 'svd', 2, 0)
+    assert with_them.lesions['cmb'] > 0 == without.lesions['cmb']
+    assert (with_them.head_seed, with_them.age, with_them.scan_seed) == (without.head_seed, without.age,
+                                                                        without.scan_seed)
+    numbers = [draw_participant(number, 'svd').lesions['cmb'] for number in range(1, 400, 2)]
+    assert min(numbers) == 1 and 25 < max(numbers) <= 30 and 3 < np.median(numbers) < 8
+    assert not any(draw_participant(1).lesions.values())
+
+
+@pytest.mark.parametrize('wrong', [['--participants', '0'], ['--microbleeds', '101'], ['--pattern', 'anywhere'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
                                    ['--voxel-size', '0', '1', '1'], ['--voxel-size', '20', '1', '1'],
                                    ['--tilt', '100'], ['--seed', '-1'], ['--anatomy', 'nowhere.nii.gz'],
                                    ['--vendor', 'bruker'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan']])
@@ -113,6 +157,7 @@ def test_help_answers_at_once():
     assert run.returncode == 0 and '--cohort' in run.stdout
     assert time.perf_counter() - start < .5
     assert simulate.VENDORS == tuple(VENDORS) and simulate.COHORTS == tuple(COHORTS)
+    assert simulate.PATTERNS == tuple(PATTERNS)
 
 
 def test_patients_have_more_nigral_iron():

@@ -30,6 +30,7 @@ class Config:
     inversion_lambda: float | None = None
     reference: str = 'wholebrain'
     relaxometry: str = 'arlo'
+    swi: bool = True
     # Which output
     level: str = 'full'
     output_spaces: tuple = ('native',)

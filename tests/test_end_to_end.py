@@ -22,7 +22,8 @@ from qsmbids.simulation.testbids import acquisition as simulated
 TESTBIDS = Path(__file__).parents[1] / 'data' / 'testbids'
 EXPECTED = {
     'anat': ['desc-brain_mask', 'desc-qsm_mask', 'desc-reliable_mask', 'desc-reference_mask', 'desc-tv_Chimap',
-             'desc-arlo_R2starmap', 'desc-arlo_T2starmap', 'desc-arlo_S0map', 'desc-fit_residual'],
+             'desc-arlo_R2starmap', 'desc-arlo_T2starmap', 'desc-arlo_S0map', 'desc-fit_residual', 'desc-clear_swi',
+             'desc-clear_minIP'],
     'fmap': ['desc-total_fieldmap', 'desc-local_fieldmap', 'magnitude']}
 
 

@@ -102,12 +102,15 @@ def _add_methods(group):
                        help='region whose mean susceptibility is zero in the map; the means of the other regions '
                             'are in its sidecar [wholebrain]')
     group.add_argument('--relaxometry', choices=tuple(RELAXOMETRY), help='R2* fit [arlo]')
+    group.add_argument('--swi', action=argparse.BooleanOptionalAction,
+                       help='susceptibility-weighted images and their minimum-intensity projections, with --level full '
+                            '[yes]')
 
 
 def _add_output(group):
     group.add_argument('--level', choices=('minimal', 'full'),
-                       help='minimal: susceptibility maps and masks; full: also field maps, R2*, T2*, S0, residual '
-                            '[full]')
+                       help='minimal: susceptibility maps and masks; full: also field maps, R2*, T2*, S0, residual, '
+                            'SWI [full]')
     group.add_argument('--output-spaces', nargs='+', metavar='SPACE', choices=('native',),
                        help='native is the only space so far [native]')
 

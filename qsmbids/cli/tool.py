@@ -26,28 +26,30 @@ def build_parser():
     background = _step(steps, 'background', run_background, 'remove the background field', BACKGROUND)
     invert = _step(steps, 'invert', run_invert, 'susceptibility in ppm from the local field', INVERSION)
     r2star = _step(steps, 'r2star', run_r2star, 'R2* in 1/s from the magnitude', RELAXOMETRY)
+    swi = _step(steps, 'swi', run_swi, 'susceptibility-weighted image from the magnitude and the total field')
     for step in (unwrap, field):
         step.add_argument('--phase', type=Path, nargs='+', required=True, help='one 4D file or one file per echo')
         step.add_argument('--phase-units', choices=('rad', 'arbitrary'),
                           help='of the phase; recognised by its range otherwise')
-    for step, needed in ((unwrap, False), (field, False), (mask, True), (r2star, True)):
+    for step, needed in ((unwrap, False), (field, False), (mask, True), (r2star, True), (swi, True)):
         step.add_argument('--magnitude', type=Path, nargs='+', required=needed, help='the same for the magnitude')
-    for step, needed in ((unwrap, False), (field, True), (r2star, True), (background, False), (invert, False)):
+    for step, needed in ((unwrap, False), (field, True), (r2star, True), (swi, True), (background, False),
+                         (invert, False)):
         step.add_argument('--echo-times', type=float, nargs='+', metavar='S', required=needed,
-                          help='in seconds, one per echo' if step in (unwrap, field, r2star) else
+                          help='in seconds, one per echo' if step in (unwrap, field, r2star, swi) else
                                'echo time of a field in rad')
-    for step in (background, invert):
+    for step in (background, invert, swi):
         step.add_argument('--field', type=Path, required=True, help='field map, 3D')
     for step, needed in ((field, True), (background, False), (invert, False)):
         step.add_argument('--b0', type=float, metavar='T', required=needed, help='field strength in T')
         step.add_argument('--units', choices=UNITS, default='ppm', help='of the field [ppm]')
-    for step in (unwrap, field, background, invert, r2star):
+    for step in (unwrap, field, background, invert, r2star, swi):
         step.add_argument('--mask', type=Path, help='where to compute; otherwise the brain by the magnitude, or '
                                                     'where the field is not zero')
-    for step in (background, invert):
+    for step in (background, invert, swi):
         step.add_argument('--b0-dir', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
                           help='direction of the main field in voxel axes; overrides the header')
-    for step in (unwrap, field, mask, background, invert):
+    for step in (unwrap, field, mask, background, invert, swi):
         step.add_argument('--voxel-size', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
                           help='mm; overrides the header')
     for step in (field, background):
@@ -57,6 +59,8 @@ def build_parser():
     field.add_argument('--output-residual', type=Path, help='relative residual of the echo fit')
     r2star.add_argument('--output-t2star', type=Path, help='T2* in s')
     r2star.add_argument('--output-s0', type=Path, help='signal at echo time zero')
+    swi.add_argument('--trusted', type=Path, help='mask of where the field is known; all of the mask otherwise')
+    swi.add_argument('--output-minip', type=Path, help='minimum-intensity projection')
     return parser
 
 
@@ -142,6 +146,21 @@ def run_r2star(options):
                          (options.output_s0, fit.s0)):
         if path:
             save_array(path, volume, options.magnitude[0])
+
+
+def run_swi(options):
+    from qsmbids.core.echoes import prepare_echoes
+    from qsmbids.core.swi import weight_by_susceptibility
+    from qsmbids.interfaces.images import load_array, load_echoes, load_mask, save_array
+    echoes = prepare_echoes(load_echoes(options.magnitude))
+    mask = _mask(options, echoes)
+    result = weight_by_susceptibility(
+        echoes.magnitude, load_array(options.field), mask, load_mask(options.trusted) if options.trusted else mask,
+        _voxel_size(options, options.field), echo_times=_echo_times(options, echoes.magnitude.shape[3]),
+        b0_dir=_b0_dir(options))
+    for path, volume in ((options.output, result.swi), (options.output_minip, result.minip)):
+        if path:
+            save_array(path, volume, options.field)
 
 
 def _step(steps, name, run, text, methods=None):

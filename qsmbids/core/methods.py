@@ -90,6 +90,10 @@ RELAXOMETRY = {
     'nonlinear': Method('a nonlinear fit that knows of the Rician noise floor', 'relaxometry:fit_nonlinear',
                         ('gudbjartsson1995',)),
 }
+SWI = {
+    'clear': Method('susceptibility weighting as in CLEAR-SWI', 'swi:weight_by_susceptibility',
+                    ('eckstein2021', 'haacke2004')),
+}
 OFFSETS = {
     'mcpc3ds': Method('MCPC-3D-S phase offset removal', 'fieldmap:phase_offset_mcpc3ds', ('eckstein2018',)),
     'none': Method('no phase offset removal', ''),

@@ -12,7 +12,7 @@ from qsmbids.interfaces.images import load_image
 from qsmbids.reports.figures import draw_figure, view_brain
 
 _IMAGES = ('magnitude', 'brain', 'reliable', 'qsm', 'csf', 'phase', 'unwrapped', 'total_field', 'local_field',
-           'residual', 'r2star')
+           'residual', 'r2star', 'swi', 'minip')
 
 
 class DrawFiguresInputSpec(NumericInputSpec):
@@ -30,6 +30,8 @@ class DrawFiguresInputSpec(NumericInputSpec):
     local_field = File(exists=True, desc='ppm')
     residual = File(exists=True, desc='relative residual of the echo fit')
     r2star = File(exists=True, desc='1/s')
+    swi = File(exists=True, desc='susceptibility-weighted magnitude')
+    minip = File(exists=True, desc='its minimum-intensity projection')
     chi = InputMultiObject(File(exists=True), desc='one map per method, ppm')
     chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
 
@@ -70,6 +72,9 @@ class DrawFigures(NumericInterface):
                 plan[figure] = _Job(figure, paths[name], {k: v for k, v in trusted.items() if k == 'reliable'})
         for method, path in zip(given(self.inputs.chi_names, []), given(self.inputs.chi, [])):
             plan[f'chi{method}'] = _Job('chi', path, {})
+        for name in ('swi', 'minip'):
+            if paths[name]:
+                plan[name] = _Job(name, paths[name], {})
         if paths['r2star']:
             plan['r2star'] = _Job('r2star', paths['r2star'], {})
             if paths['csf']:

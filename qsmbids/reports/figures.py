@@ -87,6 +87,16 @@ FIGURES = {
         'the wrong sign (--phase-sign). Streaks that cross the brain at a slant come from errors at their tip; a '
         'cloudy, shaded map comes from background that was left; a flat one from too much regularisation.',
         'ppm', (-0.1, 0.1), masked=False),
+    'swi': Figure(
+        'Susceptibility-weighted image',
+        'Veins, bleeds and iron-rich nuclei are dark on an even grey. Dark clouds above the sinuses are the field of the '
+        'air, not blood; bright speckles at the rim are phase that should not have been trusted.',
+        'relative', (0.0, 1.4)),
+    'minip': Figure(
+        'Minimum-intensity projection of it',
+        'Veins run on as lines over several slices, a bleed stays a dot. It is made over axial slices: the other two '
+        'planes show it smeared from foot to head.',
+        'relative', (0.0, 1.4)),
     'r2star': Figure(
         'R2*',
         'Nuclei and veins bright, ventricles dark, grey and white matter around 15 to 25 1/s at 3 T. Bright clouds '

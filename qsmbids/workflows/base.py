@@ -14,12 +14,13 @@ from qsmbids.workflows.field import init_field_wf
 from qsmbids.workflows.masking import init_masking_wf
 from qsmbids.workflows.qsm import init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
+from qsmbids.workflows.swi import init_swi_wf
 
 # Bump when nodes change: results of an older layout in the work directory are then left alone.
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'residual_threshold', 'background',
-                   'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'level')
+                   'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'level')
 
 
 def method_settings(config):
@@ -178,6 +179,8 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
             (('outputnode.references', _pick, index), f'inputnode.references_{method}')])])
     if 'residual' in ports:
         workflow.connect([(field_wf, node('ds_wf'), [('outputnode.residual', 'inputnode.residual')])])
+    if 'swi' in ports:
+        _add_swi(workflow, acquisition, sizes)
     for port, source, out in (('total_field', field_wf, 'outputnode.field'),
                               ('local_field', qsm_wf, 'outputnode.local_field')):
         if port in ports:
@@ -185,6 +188,21 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                                     f'{port}_to_hertz', buffers=3, **sizes)
             workflow.connect([(source, to_hertz, [(out, 'field')]),
                               (to_hertz, node('ds_wf'), [('field', f'inputnode.{port}')])])
+
+
+def _add_swi(workflow, acquisition, sizes):
+    """Connect the susceptibility-weighted image and its projection."""
+    node = workflow.get_node
+    swi_wf = init_swi_wf(echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
+                         b0_dir=acquisition.b0_dir, **sizes)
+    maps = ('swi', 'minip')
+    workflow.connect([
+        (node('prepare'), swi_wf, [('magnitude', 'inputnode.magnitude')]),
+        (node('masking_wf'), swi_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (node('field_wf'), swi_wf, [('outputnode.field', 'inputnode.field'),
+                                    ('outputnode.reliable_mask', 'inputnode.reliable_mask')]),
+        (swi_wf, node('draw'), [(f'outputnode.{name}', name) for name in maps]),
+        (swi_wf, node('ds_wf'), [(f'outputnode.{name}', f'inputnode.{name}') for name in maps])])
 
 
 def _pick(values, index):

@@ -6,7 +6,7 @@ from pathlib import Path
 from nipype.pipeline import engine as pe
 
 from qsmbids import __version__
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SWI, UNWRAPPING
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.interfaces.derivatives import WriteDerivative
 from qsmbids.workflows.engine import DescribedWorkflow, fields
@@ -21,7 +21,7 @@ DESCRIPTIONS = {
     'local': 'Local field: background removed',
     'fit': 'Relative residual of the echo fit of the complex signal, 0 to 2',
     'consensus': 'How the run stands to the requirements of the consensus recommendation for QSM',
-    **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY).items()},
+    **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY | SWI).items()},
 }
 
 
@@ -69,6 +69,7 @@ def list_outputs(acquisition, settings):
         outputs += [_chi(method, settings) for method in settings['inversion']]
         if full:
             outputs += _field_outputs(settings, several)
+            outputs += _weighted_outputs(settings) if settings['swi'] else []
     if several and (full or not acquisition.has_phase):
         outputs += [_mask('reference_mask', 'reference', 'ROI'), *_relaxometry_outputs(acquisition, settings)]
     outputs += [Output('quality', 'qc', 'qsm', extension='.json'),
@@ -136,6 +137,13 @@ def _field_outputs(settings, several):
     if several:
         outputs.append(Output('residual', 'residual', 'fit', metadata={'Units': 'arbitrary'}))
     return outputs
+
+
+def _weighted_outputs(settings):
+    (name, method), = SWI.items()
+    metadata = {'Units': 'arbitrary', 'EstimationAlgorithm': method.title,
+                'EstimationParameters': method.parameters(), 'FieldMapping': _field_mapping(settings)}
+    return [Output('swi', 'swi', name, metadata=metadata), Output('minip', 'minIP', name, metadata=metadata)]
 
 
 def _relaxometry_outputs(acquisition, settings):

@@ -94,6 +94,18 @@ def test_r2star_and_mask(files, tmp_path, capsys):
     assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.9
 
 
+def test_swi(files, tmp_path):
+    outputs = [str(tmp_path / f'{i}.nii.gz') for i in range(3)]
+    inputs = ['swi', '--magnitude', files['magnitude'], '--mask', files['mask'], '--nthreads', '1', '--echo-times',
+              *map(str, ECHO_TIMES)]
+    assert main([*inputs, '--field', files['field'], '-o', outputs[0], '--output-minip', outputs[1]]) == 0
+    assert main([*inputs, '--field', files['field_hz'], '-o', outputs[2]]) == 0
+    swi, minip, other = map(read, outputs)
+    assert swi == pytest.approx(other, abs=1e-4), 'units do not matter'
+    inside = files['volumes']['mask']
+    assert np.array_equal(swi > 0, inside) and np.all(minip <= swi) and minip[inside].mean() < swi[inside].mean()
+
+
 def test_header_can_be_overridden(files, tmp_path):
     outputs = [str(tmp_path / f'{i}.nii') for i in range(3)]
     common = ['invert', '--method', 'tikhonov', '--field', files['field'], '--mask', files['mask'], '--nthreads', '1']

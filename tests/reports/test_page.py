@@ -102,7 +102,7 @@ def test_a_complete_acquisition(tmp_path, png):
     acquisition = make_acquisition()
     store(tmp_path, acquisition, png)
     _, found = make_page(tmp_path, (acquisition, COMPLETE))
-    assert len(found.images) == 10
+    assert len(found.images) == len(FIGURES) + 1
     for text in ('qsmbids 9.9', '4, 12.5', '1 x 1 x 2.5', '64 x 72 x 40', '30.0 degrees', '123.2500', '1400 mL', '95 %',
                  'Susceptibility (tv), SD', '0.03123 ppm', 'ventricular fluid', '0.0123', '4321', 'C13', 'not met',
                  'Methods [1].', 'bids:raw:sub-01/anat/x.nii.gz', 'phase to radians: levels', 'strength', '0.0005'):
@@ -147,7 +147,7 @@ def test_a_failed_acquisition_is_shown_with_what_there_is(tmp_path, png):
     _, found = make_page(tmp_path, (good, COMPLETE),
                          (bad, {'state': 'failed', 'reason': 'the phase is constant', 'crashfile': str(crash)}),
                          (unusable, {'state': 'unusable', 'reason': 'no EchoTime', 'crashfile': 'n/a'}))
-    assert len(found.images) == 11
+    assert len(found.images) == len(FIGURES) + 2
     for text in ('the phase is constant', 'logs/sub-01/crash-1.txt', 'no EchoTime', 'unusable', 'failed'):
         assert text in found.text
     assert found.text.count('This acquisition is not complete') == 2
@@ -170,7 +170,7 @@ def test_damaged_files_are_named_and_do_not_stop_the_page(tmp_path, png):
     store(tmp_path, acquisition, png)
     (tmp_path / acquisition.path('qc', desc='qsm', extension='.json')).write_text('{"metrics": ')
     _, found = make_page(tmp_path, (acquisition, COMPLETE))
-    assert 'cannot be read as JSON' in found.text and len(found.images) == 10
+    assert 'cannot be read as JSON' in found.text and len(found.images) == len(FIGURES) + 1
 
 
 def test_figures_beyond_the_size_limit_are_linked(tmp_path, png, monkeypatch):
@@ -181,7 +181,7 @@ def test_figures_beyond_the_size_limit_are_linked(tmp_path, png, monkeypatch):
     text, found = make_page(tmp_path, *[(acquisition, COMPLETE) for acquisition in runs])
     embedded = [image for image in found.images if image['src'].startswith('data:')]
     linked = [image for image in found.images if not image['src'].startswith('data:')]
-    assert len(embedded) + len(linked) == 20 and embedded and linked
+    assert len(embedded) + len(linked) == 2 * (len(FIGURES) + 1) and embedded and linked
     assert sum(len(image['src']) for image in embedded) <= 15 * len(png)
     assert all((tmp_path / image['src']).is_file() for image in linked)
 

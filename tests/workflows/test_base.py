@@ -13,7 +13,7 @@ from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 
 CHOICES = {'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS, 'background': BACKGROUND,
            'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
-           'phase_sign': ('auto', '+', '-')}
+           'phase_sign': ('auto', '+', '-'), 'swi': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
     {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]
 

@@ -18,9 +18,11 @@ from scipy.spatial import cKDTree
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.threads import over_slabs
 from qsmbids.files import FileError
-from qsmbids.simulation.head import (SLAB_VOXELS, Head, add_texture, along_path, inverse_rigid, paint_nucleus,
-                                     positions)
-from qsmbids.simulation.tissues import LABELS, vary_tissues
+from qsmbids.simulation.age import Stature, stature, tissues_at
+from qsmbids.simulation.deformation import Form, age_deformation, compose, random_affine, random_deformation
+from qsmbids.simulation.head import (SLAB_VOXELS, Head, add_texture, along_path, check_variation, inverse_rigid,
+                                     paint_nucleus, positions, texture_relaxivity)
+from qsmbids.simulation.tissues import LABELS, at_field_strength, vary_tissues
 
 # What the ids beyond FreeSurfer's own table stand for was told by place: 25 and 57 line the lateral ventricles, 136,
 # 137, 163 and 164 lie in them, 502 are the carotid and vertebral arteries, 514 the dural sinuses.
@@ -37,6 +39,7 @@ TISSUE_OF = {
 }
 NEEDED = {'thalamus': (10, 49), 'ventral diencephalon': (28, 60), 'brainstem': (16,),
           'cerebellar white matter': (7, 46)}
+SULCUS = LABELS['sulcus']
 CENTRE = (0., -19., 7.)  # of both thalami in head coordinates, mm
 # From the middle of the thalami to the brainstem's middle, in the atlas whose coordinates the numbers below have.
 STEM = np.array([0, -12, -40]) / np.hypot(12, 40)
@@ -48,7 +51,9 @@ PLACED = {
     'dentate': ('cerebellar white matter', (-1., 0., 0.), (4.8, 8.4, 4.6), 20),
 }
 HULL_MM, HULL_STEP = 6, 2      # sulci narrower than twice this lie inside the brain; grid of the hull in voxels
-WARP_MM, WARP_SD, WARP_STEP = 2.5, 22., 6.  # SD of the displacement, how smooth it is, and its grid, mm
+VARIATION = 2.5                # SD of the velocity of the deformation where none is asked for, mm
+CSF_MM = 2.5                   # between the brain's hull and the skull
+SULCAL_GAIN = 8.               # weight of sulci over other tissues for each mm that their walls draw back
 GROWTH_SD, GROWTH_MAX = .03, .08
 
 
@@ -61,6 +66,7 @@ class _Anatomy:
     frame: np.ndarray        # columns: the atlas axes in head coordinates
     anchors: dict            # name -> position of both sides, atlas axes from the middle of the thalami
     hull: np.ndarray         # distance to the brain's hull, mm, negative inside, on a grid of HULL_STEP voxels
+    ventricles: np.ndarray   # the same of the lateral and third ventricles
     walls: np.ndarray        # (n, 6) wall of the lateral ventricles and the way out of it
 
 
@@ -101,8 +107,9 @@ def head_from_labels(labels, affine):
     Returns
     -------
     callable
-        ``sample(shape, affine, seed=0, pose=None, iron=None) -> Head``, to be used as `digital_head` is. The middle of
-        the thalami lies at `CENTRE`.
+        ``sample(shape, affine, seed=0, pose=None, iron=None, *, age=None, variation=None, b0_tesla=3.) -> Head``, to be
+        used as `digital_head` is. The middle of the thalami lies at `CENTRE`. Every seed deforms the map, by
+        `VARIATION` if none is given. Sinuses do not change with age.
 
     Raises
     ------
@@ -118,8 +125,9 @@ def head_from_labels(labels, affine):
             raise ValueError(f'labels has no voxel of {name} (id {missing[0]})')
     anatomy = _prepare(labels, np.asarray(affine, float))
 
-    def sample(shape, affine, seed=0, pose=None, iron=None):
-        return _sample(anatomy, shape, affine, _individual(anatomy, seed, iron), pose)
+    def sample(shape, affine, seed=0, pose=None, iron=None, *, age=None, variation=None, b0_tesla=3.):
+        person = _individual(anatomy, seed, iron, age, variation, b0_tesla)
+        return _sample(anatomy, shape, affine, person, pose)
     return sample
 
 
@@ -146,12 +154,13 @@ def _prepare(labels, affine):
         anchors[name] = np.array([(centre(*ids[side]) - middle) @ frame for side in (1, 0)])
     tissues = table[np.clip(labels, 0, table.size - 1)]
     _divide_pallidum(tissues)
-    hull = _hull(tissues, labels, affine)
+    hull = _hull(labels, affine)
     inside = zoom(hull, HULL_STEP, order=1, grid_mode=True, mode='nearest')[tuple(slice(n) for n in tissues.shape)]
     fluid = tissues == LABELS['sulcus']
     tissues[fluid & (inside > 0)] = LABELS['csf']
     affine[:3, 3] += CENTRE - middle
-    return _Anatomy(tissues, affine, frame, anchors, hull, _ventricle_walls(labels, affine))
+    ventricles = _signed_distance(_coarse(np.isin(labels, (4, 43, 14, 31, 63))), affine)
+    return _Anatomy(tissues, affine, frame, anchors, hull, ventricles, _ventricle_walls(labels, affine))
 
 
 def _frame(across, down):
@@ -179,23 +188,30 @@ def _divide_pallidum(tissues):
             tissues[tuple(inner.T)] = LABELS['pallidum_internal']
 
 
-def _hull(tissues, labels, affine):
+def _hull(labels, affine):
     """Return the distance to the hull of the brain, sulci closed, on a coarse grid; mm, negative inside."""
     step = np.array(voxel_size_of(affine)) * HULL_STEP
-    brain = ((labels > 0) & (labels < 500) & (labels != 24))[::HULL_STEP, ::HULL_STEP, ::HULL_STEP]
-    brain = np.pad(brain, 8)
+    brain = np.pad(_coarse((labels > 0) & (labels < 500) & (labels != 24)), 8)
     wide = distance_transform_edt(~brain, sampling=step) < HULL_MM
     closed = distance_transform_edt(wide, sampling=step) > HULL_MM
-    hull = distance_transform_edt(~closed, sampling=step) - distance_transform_edt(closed, sampling=step)
-    return gaussian_filter(hull, 1)[8:-8, 8:-8, 8:-8].astype(np.float32)
+    return _signed_distance(closed, affine)[8:-8, 8:-8, 8:-8]
+
+
+def _coarse(flags):
+    return flags[::HULL_STEP, ::HULL_STEP, ::HULL_STEP]
+
+
+def _signed_distance(inside, affine):
+    step = np.array(voxel_size_of(affine)) * HULL_STEP
+    distance = distance_transform_edt(~inside, sampling=step) - distance_transform_edt(inside, sampling=step)
+    return gaussian_filter(distance, 1).astype(np.float32)
 
 
 def _ventricle_walls(labels, affine):
     """Return points on the walls of the lateral ventricles and the ways out of them, head coordinates."""
-    coarse = tuple(slice(None, None, HULL_STEP) for _ in range(3))
     step = np.array(voxel_size_of(affine)) * HULL_STEP
-    distance = distance_transform_edt(~np.isin(labels[coarse], (4, 43)), sampling=step)
-    wall = np.argwhere((distance > 0) & (distance < 1.6 * step.max()) & np.isin(labels[coarse], (2, 41, 25, 57)))
+    distance = distance_transform_edt(~np.isin(_coarse(labels), (4, 43)), sampling=step)
+    wall = np.argwhere((distance > 0) & (distance < 1.6 * step.max()) & np.isin(_coarse(labels), (2, 41, 25, 57)))
     if not len(wall):
         return np.zeros((0, 6))
     way = np.stack([g[tuple(wall.T)] for g in np.gradient(gaussian_filter(distance, 1.5))], axis=-1) @ affine[:3, :3].T
@@ -205,24 +221,20 @@ def _ventricle_walls(labels, affine):
 
 @dataclass(frozen=True)
 class _Individual:
-    growth: np.ndarray       # of the head, per axis
-    warp: np.ndarray         # float32 (3, a, b, c): displacement in mm on a grid of WARP_STEP
+    form: Form
+    stature: Stature
     lattice: np.ndarray
     nuclei: list             # (name, centre, half-axes, turn), atlas axes from the middle of the thalami
     veins: cKDTree
     radii: np.ndarray
     near_vein: np.ndarray    # bool, on the grid of the labels
     tissues: tuple
+    relaxivity: float        # of the texture, Hz per ppm
 
 
-WARP_ORIGIN, WARP_SHAPE = np.array([-132., -156., -192.]), (45, 51, 51)
-
-
-def _individual(anatomy, seed, iron):
+def _individual(anatomy, seed, iron, age, variation, b0_tesla):
     rng = np.random.Generator(np.random.PCG64(seed))
     growth = 1 + np.clip(GROWTH_SD * rng.standard_normal(3), -GROWTH_MAX, GROWTH_MAX)
-    warp = np.stack([gaussian_filter(rng.standard_normal(WARP_SHAPE), WARP_SD / WARP_STEP) for _ in range(3)])
-    warp *= WARP_MM / warp.std()
     lattice = rng.standard_normal((3, 32, 32, 32)).astype(np.float32)
     nuclei = []
     for name, (anchor, offset, axes, turn) in PLACED.items():
@@ -230,7 +242,7 @@ def _individual(anatomy, seed, iron):
         for side, position in zip((1, -1), anatomy.anchors[anchor]):
             nuclei.append((name, position + np.multiply(offset, (side, 1, 1)) + shift * (side, 1, 1),
                            np.multiply(axes, size), side * turn))
-    tissues = tuple(vary_tissues(rng, iron).values())
+    tissues = at_field_strength(vary_tissues(rng, iron, tissues_at(age)), b0_tesla)
     veins = _vein_points(anatomy, rng)
     flags = np.zeros(anatomy.tissues.shape, bool)
     index = np.rint(_apply(np.linalg.inv(anatomy.affine), veins[:, :3])).astype(int)
@@ -239,8 +251,25 @@ def _individual(anatomy, seed, iron):
         at = at[np.all((at >= 0) & (at < flags.shape), axis=1)]
         flags[tuple(at.T)] = True
     flags = distance_transform_edt(~flags) < 2.5 if flags.any() else flags
-    return _Individual(growth.astype(np.float32), warp.astype(np.float32), lattice, nuclei, cKDTree(veins[:, :3]),
-                       veins[:, 3], flags, tissues)
+    form, figure = _form(anatomy, seed, growth, age, variation)
+    return _Individual(form, figure, lattice, nuclei, cKDTree(veins[:, :3]), veins[:, 3], flags,
+                       tuple(tissues.values()), texture_relaxivity(variation, b0_tesla))
+
+
+def _form(anatomy, seed, growth, age, variation):
+    if variation is not None:
+        check_variation(variation)
+    figure = stature(age)
+    to_coarse = np.linalg.inv(anatomy.affine @ np.diag([HULL_STEP] * 3 + [1.]))
+
+    def distance(volume, points):
+        return map_coordinates(volume, _apply(to_coarse, points.T).T, order=1, mode='nearest')
+
+    deformation = compose(random_deformation((seed, 2), VARIATION if variation is None else float(variation)),
+                          age_deformation(figure, lambda points: distance(anatomy.ventricles, points),
+                                          lambda points: distance(anatomy.hull, points) - CSF_MM))
+    linear = random_affine(np.random.Generator(np.random.PCG64([seed, 1]))) if variation else None
+    return Form((growth * figure.size).astype(np.float32), linear, deformation), figure
 
 
 def _vein_points(anatomy, rng):
@@ -290,9 +319,10 @@ def _sample(anatomy, shape, affine, person, pose):
     to_voxel = np.linalg.inv(anatomy.affine)
 
     def paint(slab):
-        points = positions(slab, shape, to_head) / person.growth[:, None]
+        points = person.form.original(positions(slab, shape, to_head))
         painted, near_vein = np.empty(points.shape[1], np.uint8), np.empty(points.shape[1], np.bool_)
-        _look_up(points, person.warp, anatomy.tissues, person.near_vein, to_voxel, painted, near_vein)
+        _look_up(points, anatomy.tissues, person.near_vein, to_voxel, 1 + SULCAL_GAIN * person.stature.sulci,
+                 painted, near_vein)
         _paint_nuclei(painted, points, anatomy, person)
         _paint_veins(painted, points, np.flatnonzero(near_vein), person)
         susceptibility = values[painted]
@@ -300,7 +330,7 @@ def _sample(anatomy, shape, affine, person, pose):
         labels[slab], chi[slab] = (flat.reshape(labels[slab].shape) for flat in (painted, susceptibility))
 
     over_slabs(paint, shape[0], max(1, SLAB_VOXELS // (shape[1] * shape[2])))
-    return Head(labels, chi, person.tissues)
+    return Head(labels, chi, person.tissues, relaxivity=person.relaxivity)
 
 
 def _paint_nuclei(painted, points, anatomy, person):
@@ -331,22 +361,11 @@ def _apply(affine, points):
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up(points, warp, tissues, flags, to_voxel, painted, near):
-    """Displace points and find the tissue with the largest share among the eight voxels around each."""
+def _look_up(points, tissues, flags, to_voxel, sulcal_gain, painted, near):
+    """Find the tissue with the largest share among the eight voxels around each point; sulci weigh more than others."""
     weights, found = np.empty(8), np.empty(8, np.uint8)
     grid = np.empty(3)
     for n in range(points.shape[1]):
-        for axis in range(3):
-            grid[axis] = min(max((points[axis, n] - WARP_ORIGIN[axis]) / WARP_STEP, 0.), warp.shape[axis + 1] - 1.001)
-        i, j, k = int(grid[0]), int(grid[1]), int(grid[2])
-        u, v, w = grid[0] - i, grid[1] - j, grid[2] - k
-        for axis in range(3):
-            total = 0.
-            for c in range(8):
-                a, b, d = c >> 2, (c >> 1) & 1, c & 1
-                total += ((u if a else 1 - u) * (v if b else 1 - v) * (w if d else 1 - w)
-                          * warp[axis, i + a, j + b, k + d])
-            points[axis, n] += total
         for axis in range(3):
             grid[axis] = (to_voxel[axis, 0] * points[0, n] + to_voxel[axis, 1] * points[1, n]
                           + to_voxel[axis, 2] * points[2, n] + to_voxel[axis, 3])
@@ -361,6 +380,8 @@ def _look_up(points, warp, tissues, flags, to_voxel, painted, near):
             a, b, d = c >> 2, (c >> 1) & 1, c & 1
             weights[c] = (u if a else 1 - u) * (v if b else 1 - v) * (w if d else 1 - w)
             found[c] = tissues[i + a, j + b, k + d]
+            if found[c] == SULCUS:
+                weights[c] *= sulcal_gain
         best = 0.
         for c in range(8):
             share = 0.

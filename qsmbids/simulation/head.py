@@ -8,13 +8,18 @@ only operations that round alike on every processor (no exp, no sin per voxel): 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from qsmbids.core.threads import over_slabs
-from qsmbids.simulation.tissues import LABELS, TISSUES, vary_tissues
+from qsmbids.simulation.age import Stature, stature, tissues_at
+from qsmbids.simulation.deformation import (Form, age_deformation, compose, random_affine, random_deformation,
+                                            smooth_noise)
+from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TABLE_TESLA, TISSUES, at_field_strength, vary_tissues
 
 SLAB_VOXELS = 1_000_000
+TEXTURE_SD, TEXTURE_MAX = .004, .016  # ppm
+VARIATION_MAX = 8.  # mm
+WATER_PER_PPM = 4.  # M0 falls by this share for each ppm of texture
 
 CEREBRUM = ((0, -17, 12), (70, 88, 66))  # centre, half-axes, mm
 # Right side, mm: centre, half-axes, and how far the front turns inwards in degrees.
@@ -39,6 +44,7 @@ CAUDATE = ((11.5, 19, -1, 5), (13.5, 10, 9, 6), (17, -2, 18, 4.6), (20, -16, 22,
 LATERAL_VENTRICLE = ((10, 30, 3, 2.5), (7.5, 18, 9, 4), (7, 4, 17, 4.5), (10, -15, 21, 4.5), (19, -35, 17, 6),
                      (26, -45, 8, 5.5), (25, -64, 6, 2.5))
 TEMPORAL_HORN = ((26, -43, 6, 4.5), (31, -36, -5, 3), (33, -20, -16, 2.2), (28, -8, -19, 2))
+THIRD_VENTRICLE, FOURTH_VENTRICLE = ((0, -12, 0), (2.2, 14, 9)), ((0, -47, -33), (6, 5, 9))
 AQUEDUCT = ((0, -28, -4, 1.2), (0, -40, -24, 1.2))
 BRAINSTEM = ((0, -22, -6, 14), (0, -25, -28, 16), (0, -36, -50, 9), (0, -46, -80, 6.5), (0, -48, -260, 6))
 PHARYNX = ((0, 34, -66, 7), (0, 14, -80, 8), (0, 6, -260, 8))
@@ -94,6 +100,8 @@ class Head:
         Susceptibility beyond the grid, ppm.
     spots : Spots, optional
         Where `map` is not that of the tissue alone; `chi` holds what they change already.
+    relaxivity : float
+        R2* (Hz) for each ppm of the texture of chi. Above 0, M0 has texture too.
     """
 
     labels: np.ndarray
@@ -101,21 +109,45 @@ class Head:
     tissues: tuple
     chi_outside: float = TISSUES['air'].chi
     spots: Spots | None = None
+    relaxivity: float = 0.
 
     def map(self, quantity):
         """Return ``'r2star'``, ``'m0'``, ``'t1'`` or ``'brain'`` of the tissue in each voxel."""
         kind = bool if quantity == 'brain' else np.float32
-        values = np.array([getattr(tissue, quantity) for tissue in self.tissues], kind)[self.labels]
+        values = self._of_tissues(quantity, kind)
+        if self.relaxivity and quantity == 'r2star':
+            # More of the sources that prevail.
+            values += self._of_tissues(lambda tissue: np.sign(tissue.chi) * self.relaxivity) * self._texture()
+        if self.relaxivity and quantity == 'm0':
+            values *= 1 - np.float32(WATER_PER_PPM) * self._texture()
         if self.spots is not None and quantity in self.spots.added:
             np.add.at(values, tuple(self.spots.at), self.spots.added[quantity])
         return values
+
+    def chi_positive(self):
+        """Return the susceptibility of the paramagnetic sources, ppm; the rest of `chi` is not above zero.
+
+        What a voxel has beyond its tissue belongs to the sources that prevail there.
+        """
+        negative = self._of_tissues(lambda tissue: tissue.chi_negative if tissue.chi >= 0 else 0)
+        positive = self._of_tissues(lambda tissue: tissue.chi_positive if tissue.chi < 0 else 0)
+        return np.maximum(self.chi - negative, positive)
+
+    def _of_tissues(self, quantity, kind=np.float32):
+        of = quantity if callable(quantity) else lambda tissue: getattr(tissue, quantity)
+        return np.array([of(tissue) for tissue in self.tissues], kind)[self.labels]
+
+    def _texture(self):
+        texture = self.chi - self._of_tissues('chi')
+        texture[self.labels < LABELS['cortex']] = 0
+        return np.clip(texture, -TEXTURE_MAX, TEXTURE_MAX, out=texture)
 
     def __getitem__(self, index):
         spots = self.spots and self.spots.cut(index, self.labels.shape)
         return replace(self, labels=self.labels[index], chi=self.chi[index], spots=spots)
 
 
-def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
+def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False, *, age=None, variation=0., b0_tesla=3.):
     """Sample a parametric head on a grid.
 
     Parameters
@@ -133,16 +165,29 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
     fine : bool, default False
         Also internal pallidum (part of the pallidum otherwise), subthalamic nucleus, hippocampus and amygdala;
         cerebellum and brainstem apart from the cerebrum.
+    age : float, optional
+        Years, from 0 on: size, skull, sinuses, ventricles, sulci, iron, myelin and water (see
+        `qsmbids.simulation.age`). An adult of 40 by default.
+    variation : float, default 0
+        SD of the velocity of a random deformation, mm; 3 to 6 makes heads that differ as people do. Above 0 there is
+        also a random linear map (15 % at most), and texture in R2* and M0 as there is in chi.
+    b0_tesla : float, default 3
+        Field strength at which R2* and T1 hold.
 
     Returns
     -------
     Head
 
+    Raises
+    ------
+    ValueError
+        If `pose` is no rigid motion, or `age`, `variation` or `b0_tesla` is out of range.
+
     Notes
     -----
     Beside the result (5 bytes per voxel) it needs about 100 MB per thread (see `use_threads`) for a slab of the grid.
     """
-    person = _person(seed, iron)
+    person = _person(seed, iron, age, variation, b0_tesla)
     to_head = np.asarray(affine, float)
     if pose is not None:
         to_head = inverse_rigid(np.asarray(pose, float)) @ to_head
@@ -151,7 +196,7 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
     values = np.array([tissue.chi for tissue in person.tissues], np.float32)
 
     def paint(slab):
-        points = positions(slab, shape, to_head) / person.scale[:, None]
+        points = person.form.original(positions(slab, shape, to_head))
         painted = _paint(points, person, fine)
         labels[slab] = painted.reshape(labels[slab].shape)
         susceptibility = values[painted]
@@ -159,19 +204,26 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False):
         chi[slab] = susceptibility.reshape(chi[slab].shape)
 
     over_slabs(paint, shape[0], max(1, SLAB_VOXELS // (shape[1] * shape[2])))
-    return Head(labels, chi, person.tissues)
+    return Head(labels, chi, person.tissues, relaxivity=texture_relaxivity(variation, b0_tesla))
+
+
+def texture_relaxivity(variation, b0_tesla):
+    """Return what texture makes of R2* at a field strength, Hz/ppm; nothing in heads without variation."""
+    return RELAXIVITY * b0_tesla / TABLE_TESLA if variation else 0.
 
 
 @dataclass(frozen=True)
 class _Person:
-    scale: np.ndarray        # of the head, per axis
+    form: Form
+    stature: Stature
     lattice: np.ndarray      # random numbers that fold the cortex and texture the tissues
     nuclei: dict             # name -> [(centre, half-axes, turn)] of both sides
     veins: np.ndarray        # (n, 4): x, y, z, radius
     tissues: tuple
 
 
-def _person(seed, iron):
+def _person(seed, iron, age=None, variation=0., b0_tesla=3.):
+    check_variation(variation)
     rng = np.random.Generator(np.random.PCG64(seed))
     scale = (1 + np.clip(.02 * rng.standard_normal(3), -.04, .04)).astype(np.float32)
     lattice = rng.standard_normal((3, 32, 32, 32)).astype(np.float32)
@@ -181,8 +233,22 @@ def _person(seed, iron):
         shift, growth = rng.standard_normal(3) * .4, .03 * rng.standard_normal()
         nuclei[name] = [(np.add(centre, shift + .2 * rng.standard_normal(3)) * (side, 1, 1),
                          np.multiply(axes, 1 + growth + .01 * rng.standard_normal()), side * turn) for side in (1, -1)]
-    tissues = tuple(vary_tissues(rng, iron).values())
-    return _Person(scale, lattice, nuclei, _vein_points(rng), tissues)
+    tissues = at_field_strength(vary_tissues(rng, iron, tissues_at(age)), b0_tesla)
+    figure = stature(age)
+    deformation = age_deformation(figure, _ventricles, lambda points: _cover(_brain_parts(points)))
+    linear = None
+    if variation:
+        # Of its own generator: a head with variation is the same person.
+        linear = random_affine(np.random.Generator(np.random.PCG64([seed, 1])))
+        deformation = compose(random_deformation((seed, 2), float(variation)), deformation)
+    return _Person(Form(scale * np.float32(figure.size), linear, deformation), figure, lattice, nuclei,
+                   _vein_points(rng), tuple(tissues.values()))
+
+
+def check_variation(variation):
+    """Raise ValueError unless `variation` is an SD in mm under which nothing is torn."""
+    if not 0 <= variation <= VARIATION_MAX:
+        raise ValueError(f'variation is {variation}, must be 0 to {VARIATION_MAX:g} mm')
 
 
 def _paint(points, person, fine):
@@ -193,14 +259,14 @@ def _paint(points, person, fine):
     parts = _brain_parts(points)
     cerebrum, temporal, cerebellum, stem = parts
     brain = np.minimum(np.minimum(cerebrum, temporal), np.minimum(cerebellum, stem))
-    cavity = _smooth_min(_smooth_min(_smooth_min(cerebrum, temporal, 20), cerebellum, 16), stem, 12) - 3
+    cavity = _cover(parts)
     surface = _head_surface(points, cavity)
     painted = np.full(near.size, LABELS['air'], np.uint8)
     painted[surface < 0] = LABELS['fat']
     painted[surface < -5] = LABELS['muscle']
     painted[(cavity < 6) & (surface < -2)] = LABELS['bone']
     painted[cavity < 0] = LABELS['csf']
-    _paint_face(painted, points, (brain > 1.5) & (surface < 0))
+    _paint_face(painted, points, (brain > 1.5) & (surface < 0), person.stature.air)
     inside = np.flatnonzero(brain < 0)
     painted[inside] = _paint_brain(points[:, inside], *(part[inside] for part in parts), person)
     if fine:
@@ -219,6 +285,19 @@ def _brain_parts(p):
     return cerebrum, temporal, cerebellum, _tube(p, BRAINSTEM)
 
 
+def _cover(parts):
+    """Return the distance to the inside of the skull."""
+    cerebrum, temporal, cerebellum, stem = parts
+    return _smooth_min(_smooth_min(_smooth_min(cerebrum, temporal, 20), cerebellum, 16), stem, 12) - 3
+
+
+def _ventricles(p):
+    """Return the distance to the walls of the lateral and the third ventricle."""
+    mirrored = (np.abs(p[0]), p[1], p[2])
+    spaces = [_tube(mirrored, tube) for tube in (LATERAL_VENTRICLE, TEMPORAL_HORN)]
+    return np.minimum.reduce([*spaces, _ellipsoid(p, *THIRD_VENTRICLE)])
+
+
 def _head_surface(p, cavity):
     face = _ellipsoid(p, (0, 36, -62), (60, 54, 70))
     nose = _ellipsoid(p, (0, 92, -54), (12, 14, 18))
@@ -227,13 +306,13 @@ def _head_surface(p, cavity):
     return _smooth_min(head, nose, 8)
 
 
-def _paint_face(painted, p, allowed):
-    """Paint eyes, sinuses and airways where `allowed`."""
+def _paint_face(painted, p, allowed, air):
+    """Paint eyes, sinuses (`air` times their size) and airways where `allowed`."""
     p = (np.abs(p[0]), p[1], p[2])
     painted[allowed & (_ellipsoid(p, (32, 60, -30), (17, 22, 16)) < 0)] = LABELS['fat']
     painted[allowed & (_ellipsoid(p, (32, 70, -30), (12, 12, 12)) < 0)] = LABELS['vitreous']
     for centre, axes in AIR_CELLS:
-        painted[allowed & (_ellipsoid(p, centre, axes) < 0)] = LABELS['air']
+        painted[allowed & (_ellipsoid(p, centre, np.multiply(axes, air)) < 0)] = LABELS['air']
     for tube in (PHARYNX, EAR_CANAL):
         painted[allowed & (_tube(p, tube) < 0)] = LABELS['air']
 
@@ -248,14 +327,14 @@ def _paint_brain(p, cerebrum, temporal, cerebellum, stem, person):
     # Thin leaves across the height of the cerebellum.
     leaves = _folded((p[0] * .4, p[1], p[2] * 1.3), -cerebellum, person.lattice[0], 2.6, 9)
     pial = np.where(cerebellum < hull, leaves, pial)
+    if person.stature.sulci:
+        pial -= np.float32(person.stature.sulci)
     labels = np.full(pial.size, LABELS['white_matter'], np.uint8)
     labels[pial < 2.7] = LABELS['cortex']
     labels[pial < 0] = LABELS['sulcus']
     core = (stem < 0) | (_ellipsoid(mirrored, (14, -10, 4), (26, 34, 22)) < 0)
     labels[core & (mirrored[0] < 42)] = LABELS['white_matter']
-    spaces = [_tube(mirrored, tube) for tube in (LATERAL_VENTRICLE, TEMPORAL_HORN, AQUEDUCT)]
-    spaces += [_ellipsoid(p, (0, -12, 0), (2.2, 14, 9)), _ellipsoid(p, (0, -47, -33), (6, 5, 9))]
-    for space in spaces:
+    for space in (_ventricles(p), _tube(mirrored, AQUEDUCT), _ellipsoid(p, *FOURTH_VENTRICLE)):
         labels[space < 0] = LABELS['ventricle']
     labels[_tube(mirrored, CAUDATE) < 0] = LABELS['caudate']
     for name, both in person.nuclei.items():
@@ -294,7 +373,7 @@ def paint_nucleus(labels, label, p, centre, axes, turn, lattice):
     x, y, z = (near_points[i] - np.float32(centre[i]) for i in range(3))
     scaled = ((cosine * x + sine * y) / np.float32(axes[0]), (cosine * y - sine * x) / np.float32(axes[1]),
               z / np.float32(axes[2]))
-    dents = _noise(lattice, near_points, .7 * min(axes) + 2)
+    dents = smooth_noise(lattice, near_points, .7 * min(axes) + 2)
     labels[near[_norm(scaled) < 1 + np.float32(.06) * dents]] = label
 
 
@@ -307,7 +386,7 @@ def _folded(p, depth, lattice, cell, deepest):
     radius = np.maximum(_norm(_minus(p, CEREBRUM[0])), 10) / 75
     upright = np.stack([q / (np.sqrt(radius) * np.sqrt(np.sqrt(radius))) for q in p])
     slope = 1.7 / cell  # mean gradient of the field
-    sheet = np.abs(_noise(lattice, upright, cell)) / np.float32(slope)
+    sheet = np.abs(smooth_noise(lattice, upright, cell)) / np.float32(slope)
     return np.minimum(depth, np.maximum(sheet, depth - deepest)) - np.float32(.7)
 
 
@@ -352,15 +431,7 @@ def _paint_veins(painted, p, brain, person):
 def add_texture(chi, labels, points, lattice):
     """Let chi vary smoothly by 0.004 ppm (SD) inside solid brain tissue, in place."""
     solid = np.flatnonzero(labels >= LABELS['cortex'])
-    chi[solid] += np.float32(.004) * _noise(lattice, points[:, solid], 8)
-
-
-def _noise(lattice, points, cell):
-    """Return a smooth random field of unit variance: cubic B-splines on a lattice of `cell` mm, repeated endlessly."""
-    variance = (151 / 315) ** 3  # of cubic B-splines with unit white weights
-    field = map_coordinates(lattice, points / np.float32(cell), order=3, prefilter=False, mode='grid-wrap',
-                            output=np.float32)
-    return field / np.float32(np.sqrt(variance))
+    chi[solid] += np.float32(TEXTURE_SD) * smooth_noise(lattice, points[:, solid], 8)
 
 
 def positions(slab, shape, affine):

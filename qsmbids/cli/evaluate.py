@@ -14,7 +14,8 @@ from qsmbids.files import FileError, read_tsv, write_json, write_tsv
 EPILOG = """\
 Of two folders, TRUTH is the derivative that the simulator writes (desc-truth_Chimap, desc-brain_mask, desc-truth_dseg)
 and each ESTIMATE a derivative whose *_Chimap.nii.gz are all scored against the truth of the same acquisition. Lists of
-lesions (*_desc-<method>_lesions.tsv, the true ones desc-truth) give a FROC; PREFIX_froc.tsv holds it.
+lesions (*_desc-<method>_lesions.tsv, the true ones desc-truth) give a FROC of microbleeds, PREFIX_froc.tsv, and what
+was taken for what, PREFIX_confusion.tsv.
 
 exit codes: 0 all maps were scored; 1 at least one was not; 2 the command line is wrong"""
 REFERENCE = ('Each map was shifted to agree with the truth in the mean over the voxels that it covers, because '
@@ -92,12 +93,14 @@ def evaluate(options):
         if not figures:
             figures, drawn = _draw(scored, truth), case.name
     ranking = rank(entries)
-    lesions, notes = score_lesions(options.truth, _prefixes(options)) if options.truth.is_dir() else ([], [])
+    lesions, confusion, notes = (score_lesions(options.truth, _prefixes(options)) if options.truth.is_dir()
+                                 else ([], [], []))
     warnings += notes
     for entry in entries:
         warnings += entry.pop('warnings')
     content = {'version': __version__, 'reference': REFERENCE, 'ranked_by': RANKED_BY, 'ranking': ranking,
-               'drawn': drawn, 'maps': entries, 'lesions': lesions, 'warnings': warnings}
+               'drawn': drawn, 'maps': entries, 'lesions': lesions, 'confusion': confusion,
+               'warnings': warnings}
     _write(str(options.output), content, figures)
     for text in warnings:
         print(f'qsmbids-evaluate: {text}', file=sys.stderr)
@@ -383,6 +386,8 @@ def _write(prefix, content, figures):
               ['acquisition', 'method', 'index', 'name', *REGION_COLUMNS])
     if content['lesions']:
         write_tsv(f'{prefix}_froc.tsv', content['lesions'], list(content['lesions'][0]))
+    if content['confusion']:
+        write_tsv(f'{prefix}_confusion.tsv', content['confusion'], list(content['confusion'][0]))
     columns = {name: {'Description': metric.text} | ({'Units': metric.unit} if metric.unit else {})
                for name, metric in (REGION_COLUMNS | METRICS).items()}
     write_json(f'{prefix}.json', content | {'columns': columns})

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
@@ -395,6 +396,27 @@ def near_by_distance(found, lesions, radii=0.0, tolerance=2.5):
     found, lesions = (np.asarray(points, float).reshape(-1, 3) for points in (found, lesions))
     distance = np.linalg.norm(found[:, None] - lesions[None], axis=2)
     return distance <= np.maximum(tolerance, np.broadcast_to(radii, len(lesions)))
+
+
+def pair_by_distance(found, lesions, radii=0.0, tolerance=2.5):
+    """Pair detections and lesions one to one: as many as are near, and of these pairings the one of least distance.
+
+    Parameters
+    ----------
+    found, lesions, radii, tolerance
+        See :func:`near_by_distance`.
+
+    Returns
+    -------
+    ndarray of int, shape (k, 2)
+        Indices of detection and lesion.
+    """
+    near = near_by_distance(found, lesions, radii, tolerance)
+    found, lesions = (np.asarray(points, float).reshape(-1, 3) for points in (found, lesions))
+    distance = np.linalg.norm(found[:, None] - lesions[None], axis=2)
+    # Dearer than all near pairs together.
+    pairs = np.column_stack(linear_sum_assignment(np.where(near, distance, 1 + distance[near].sum())))
+    return pairs[near[tuple(pairs.T)]]
 
 
 def near_by_overlap(found_labels, lesion_labels, least=0.1):

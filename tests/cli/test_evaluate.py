@@ -14,9 +14,10 @@ import pytest
 from scipy import ndimage
 
 from qsmbids.cli.evaluate import main, rank
-from qsmbids.files import read_tsv
+from qsmbids.files import read_tsv, write_tsv
 from qsmbids.simulation.bids import write_truth
 from qsmbids.simulation.head import digital_head
+from qsmbids.simulation.lesions import Body, Lesion
 from qsmbids.simulation.signal import Sequence, simulate
 
 SHAPE = (20, 24, 18)
@@ -294,9 +295,41 @@ def test_lesions(truths, tmp_path, capsys):
                                      'sensitivity': '0.5', 'lower': '0.5', 'upper': '0.5', 'threshold': '0.9'}
     assert rows['rules', '0.5']['sensitivity'] == '1' and rows['half', '8']['sensitivity'] == '0'
     assert 'False positives per head' in (tmp_path / 'scores.html').read_text()
+    confusion = [tuple(row.values()) for row in read_tsv(tmp_path / 'scores_confusion.tsv')]
+    assert confusion == [('half', 'cmb', 'vessel', '1'), ('half', 'cmb', 'n/a', '1'), ('rules', 'cmb', 'cmb', '2'),
+                         ('rules', 'n/a', 'cmb', '1')]
     write_lesions(mine, first, 'rules', 'p', [(2, 0.9)])
     said = failure(capsys, [str(truth), str(mine), '-o', str(tmp_path / 'scores')])
     assert f'{first}_label-microbleed_desc-rules_lesions.tsv' in said and 'probability' in said
+
+
+def test_the_true_lesions_are_found_by_themselves(truths, tmp_path):
+    source, scans = truths
+    truth, mine = tmp_path / 'truth', tmp_path / 'mine'
+    shutil.copytree(source, truth)
+    write_maps(mine, scans, 0.4, '_desc-tv')
+    kinds = ('cmb', 'cmb', 'calcification', 'vessel')
+    for number, (name, scan) in enumerate(scans.items()):
+        lesions = [Lesion(kind, (Body(np.array([12. * i, 20. * number, 30]), np.eye(3), (2., 2, 2)),), .5)
+                   for i, kind in enumerate(kinds)]
+        write_truth(tmp_path / 'made', scan, {'sub': name[4:6], 'ses': name[-1]}, lesions)
+    for path in sorted((tmp_path / 'made').rglob('*_lesions.tsv')):
+        shutil.copy(path, truth / path.name)
+        rows = read_tsv(path)
+        write_tsv(mine / path.name.replace('desc-truth', 'desc-mine'), [row | {'probability': 0.9} for row in rows],
+                  [*rows[0], 'probability'])
+        # One microbleed is missed, and a calcification taken for one.
+        taken = [row | {'class': 'cmb', 'probability': 0.9} for row in rows[1:3]]
+        write_tsv(mine / path.name.replace('desc-truth', 'desc-other'), taken, [*rows[0], 'probability'])
+    assert main([str(truth), str(mine), '-o', str(tmp_path / 'scores')]) == 0
+    rows = read_tsv(tmp_path / 'scores_froc.tsv')
+    assert all(row['sensitivity'] == '1' and row['lesions'] == '4' for row in rows if row['method'] == 'mine')
+    assert [row['sensitivity'] for row in rows if row['method'] == 'other'][-1] == '0.5'
+    content = json.loads((tmp_path / 'scores.json').read_text())
+    counts = {(row['method'], row['truth'], row['found']): row['count'] for row in content['confusion']}
+    assert counts == {('mine', 'cmb', 'cmb'): 4, ('mine', 'calcification', 'calcification'): 2,
+                      ('mine', 'vessel', 'vessel'): 2, ('other', 'cmb', 'cmb'): 2, ('other', 'cmb', None): 2,
+                      ('other', 'calcification', 'cmb'): 2, ('other', 'vessel', None): 2}
 
 
 def test_ranks_by_hand():

@@ -237,6 +237,15 @@ def test_matching_is_one_to_one_and_the_largest():
     assert metrics.match_lesions(np.zeros((0, 3)), []).lesions == 3
 
 
+def test_pairs_are_as_many_as_can_be_and_close():
+    found, lesions = [(0, 0, 0), (2, 0, 0), (50, 0, 0)], [(1.9, 0, 0), (4.2, 0, 0), (90, 0, 0)]
+    # The nearest lesion of the second is the first's only one.
+    assert metrics.pair_by_distance(found, lesions).tolist() == [[0, 0], [1, 1]]
+    assert metrics.pair_by_distance(found, lesions[:1]).tolist() == [[1, 0]]
+    assert metrics.pair_by_distance(found, lesions, radii=[0, 0, 45])[:, 0].tolist() == [0, 1, 2]
+    assert metrics.pair_by_distance([], lesions).shape == metrics.pair_by_distance(found, []).shape == (0, 2)
+
+
 def test_froc_by_hand():
     heads = [Detections(np.array([0.9, 0.8, 0.4]), np.array([True, False, True]), 3),
              Detections(np.array([0.8, 0.6]), np.array([True, False]), 1)]

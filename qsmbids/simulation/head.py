@@ -68,7 +68,7 @@ class Spots:
     at : ndarray of int, shape (3, n)
         Their indices on the grid of a head; one may occur more than once.
     added : dict
-        Quantity to what each has beyond its tissue, float32, shape (n,).
+        Quantity to what each has beyond its tissue, float32, shape (n,): chi, chi_positive and those of `Head.map`.
     """
 
     at: np.ndarray
@@ -127,18 +127,28 @@ class Head:
     def chi_positive(self):
         """Return the susceptibility of the paramagnetic sources, ppm; the rest of `chi` is not above zero.
 
-        What a voxel has beyond its tissue belongs to the sources that prevail there.
+        What a voxel has beyond its tissue belongs to the sources that prevail there, unless `spots` says otherwise.
         """
         negative = self._of_tissues(lambda tissue: tissue.chi_negative if tissue.chi >= 0 else 0)
         positive = self._of_tissues(lambda tissue: tissue.chi_positive if tissue.chi < 0 else 0)
-        return np.maximum(self.chi - negative, positive)
+        positive = np.maximum(self._chi_without_spots() - negative, positive)
+        if self.spots is not None:
+            np.add.at(positive, tuple(self.spots.at), self.spots.added['chi_positive'])
+        return positive
+
+    def _chi_without_spots(self):
+        if self.spots is None:
+            return self.chi
+        chi = self.chi.copy()
+        np.subtract.at(chi, tuple(self.spots.at), self.spots.added['chi'])
+        return chi
 
     def _of_tissues(self, quantity, kind=np.float32):
         of = quantity if callable(quantity) else lambda tissue: getattr(tissue, quantity)
         return np.array([of(tissue) for tissue in self.tissues], kind)[self.labels]
 
     def _texture(self):
-        texture = self.chi - self._of_tissues('chi')
+        texture = self._chi_without_spots() - self._of_tissues('chi')
         texture[self.labels < LABELS['cortex']] = 0
         return np.clip(texture, -TEXTURE_MAX, TEXTURE_MAX, out=texture)
 

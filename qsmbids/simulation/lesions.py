@@ -47,7 +47,7 @@ MIMICS = {'calcification': {'lobar': .4, 'deep': .45, 'infratentorial': .15},
           'pvs': {'lobar': .5, 'deep': .5}}
 HOSTS = {'deep_iron': ('pallidum', 'pallidum_internal'),
          'pvs': ('white_matter', 'putamen', 'caudate', 'thalamus', 'pallidum')}
-QUANTITIES = ('r2star', 'm0', 't1', 'chi_positive', 'chi_negative')  # of a head that lesions change
+QUANTITIES = ('r2star', 'm0', 't1', 'chi_positive')  # of a head that lesions change beside chi
 CAPSULE_MM = 4.        # so near the deep nuclei white matter is deep as well
 GAP_MM = 1.            # between lesions
 CLUSTERED = .15        # share of the microbleeds that lie beside another one
@@ -194,17 +194,18 @@ def paint_lesions(head, affine, lesions, b0_tesla=TABLE_TESLA):
     for lesion in lesions:
         for size, inner, outer in lesion.layers:
             at, share = _on_grid(lesion, affine, chi.shape, size)
-            chi[tuple(at)] += share * np.float32(inner - outer)
             if lesion.fill:
                 added = {name: _beyond(head, fluids[lesion.fill], at, name) for name in QUANTITIES}
             else:
                 added = dict.fromkeys(QUANTITIES, 0.) | {
                     'r2star': RELAXIVITY * b0_tesla / TABLE_TESLA * (abs(inner) - abs(outer)),
-                    'chi_positive': max(inner, 0) - max(outer, 0), 'chi_negative': min(inner, 0) - min(outer, 0)}
+                    'chi_positive': max(inner, 0) - max(outer, 0)}
+            added['chi'] = inner - outer
             spots.append(Spots(at, {name: share * np.float32(value) for name, value in added.items()}))
+            chi[tuple(at)] += spots[-1].added['chi']
     return replace(head, chi=chi, spots=Spots(
         np.concatenate([part.at for part in spots], axis=1),
-        {name: np.concatenate([part.added[name] for part in spots]) for name in QUANTITIES}))
+        {name: np.concatenate([part.added[name] for part in spots]) for name in spots[0].added}))
 
 
 def with_lesions(sample, lesions, b0_tesla=TABLE_TESLA):

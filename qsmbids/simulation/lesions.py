@@ -48,7 +48,7 @@ MIMICS = {'calcification': {'lobar': .4, 'deep': .45, 'infratentorial': .15},
 HOSTS = {'deep_iron': ('pallidum', 'pallidum_internal'),
          'pvs': ('white_matter', 'putamen', 'caudate', 'thalamus', 'pallidum')}
 QUANTITIES = ('r2star', 'm0', 't1', 'chi_positive')  # of a head that lesions change beside chi
-CAPSULE_MM = 4.        # so near the deep nuclei white matter is deep as well
+CAPSULE_MM = 6.        # so near the deep nuclei white matter is deep as well: the capsules
 GAP_MM = 1.            # between lesions
 CLUSTERED = .15        # share of the microbleeds that lie beside another one
 MOST_FLUID = .1        # share of a lesion that may lie in a sulcus or a vein

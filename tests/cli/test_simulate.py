@@ -12,9 +12,9 @@ from qsmbids.cli import simulate
 from qsmbids.cli.simulate import main
 from qsmbids.files import read_tsv
 from qsmbids.simulation.bids import VENDORS
-from qsmbids.simulation.cohort import COHORTS, age_iron, draw_participant
+from qsmbids.simulation.cohort import COHORTS, draw_participant
 from qsmbids.simulation.lesions import CLASSES, LESION_COLUMNS, PATTERNS
-from qsmbids.simulation.tissues import LABELS, TISSUES
+from qsmbids.simulation.tissues import LABELS
 
 COARSE = ['--voxel-size', '9', '9', '10', '--echo-times', '.005', '.02', '--nprocs', '1']
 
@@ -140,10 +140,11 @@ def test_lesions_change_nothing_else_about_a_participant():
     assert not any(draw_participant(1).lesions.values())
 
 
-@pytest.mark.parametrize('wrong', [['--participants', '0'], ['--microbleeds', '101'], ['--pattern', 'anywhere'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
+@pytest.mark.parametrize('wrong', [['--participants', '0'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
                                    ['--voxel-size', '0', '1', '1'], ['--voxel-size', '20', '1', '1'],
                                    ['--tilt', '100'], ['--seed', '-1'], ['--anatomy', 'nowhere.nii.gz'],
-                                   ['--vendor', 'bruker'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan']])
+                                   ['--vendor', 'bruker'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan'],
+                                   ['--microbleeds', '101'], ['--pattern', 'anywhere']])
 def test_wrong_command_lines_end_with_2(tmp_path, wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / 'out'), '--participants', '1', *wrong])
@@ -175,10 +176,20 @@ def test_patients_have_more_nigral_iron():
         draw_participant(0)
 
 
-def test_iron_grows_with_age():
-    ages = [20, 40, 85]
-    for name in ('pallidum', 'putamen', 'caudate'):
-        added = [age_iron(age)[name] for age in ages]
-        assert added[0] < 0 and added[1] == pytest.approx(0) and added[2] > 0
-        assert TISSUES[name].chi + added[0] > 0
-    assert json.dumps(age_iron(30))
+def test_children_have_ages_of_children_and_heads_of_their_age(tmp_path, validator_errors):
+    ages = [draw_participant(number, 'pediatric').age for number in range(1, 201)]
+    assert 0 <= min(ages) < .3 and 14 < max(ages) <= 18 and np.mean(np.array(ages) < 2) > .2
+    assert all(round(age, 2) == age for age in ages)
+    assert all(draw_participant(number, 'pediatric').group == 'control' for number in (1, 2))
+    youngest = int(np.argmin(ages[:12])) + 1
+    out = tmp_path / 'bids'
+    assert main([str(out), '--participants', str(youngest), '--cohort', 'pediatric', *COARSE]) == 0
+    assert validator_errors(out) == []
+    rows = read_tsv(out / 'participants.tsv')
+    volumes = {row['age']: nib.load(
+        out / f'derivatives/truth/{row["participant_id"]}/anat/{row["participant_id"]}_desc-brain_mask.nii.gz'
+    ).get_fdata().sum() * .81 for row in rows}
+    young, old = (volumes[str(pick(ages[:youngest]))] for pick in (min, max))
+    assert young < .8 * old
+
+

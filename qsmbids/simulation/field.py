@@ -3,7 +3,8 @@
 A Gaussian splits the dipole kernel in two. What it leaves of the kernel is smooth: a coarse grid holds it, over the
 object and the padding. The rest ends after a few SD, because a dipole's field is harmonic outside its source and so
 equal to its mean over any sphere: the fine grid needs no more than that around the field of view, and no padding. The
-idea is Ewald's [1]_.
+idea is Ewald's [1]_. On the coarse grid the kernel can be cut off where no source acts any more, so that the field is
+that of one object in an endless surround: a transform of twice the size leaves 1 to 2 % of its periodic images.
 
 References
 ----------
@@ -13,10 +14,9 @@ References
 import numpy as np
 from scipy.ndimage import spline_filter1d
 
-from qsmbids.core.dipole import dipole_kernel, forward_field, voxel_size_of
+from qsmbids.core.dipole import dipole_kernel, voxel_size_of
 from qsmbids.core.fourier import fast_size, frequencies, irfftn, rfftn
 
-DIRECT_VOXELS = 50_000_000  # of the padded grid: a smaller one is computed as a whole
 COARSENING = 4              # coarse voxel over the shortest side of the fine one
 SMOOTHING = 2.0             # SD of the Gaussian over the longest side of the coarse voxel
 REACH = 3.5                 # SD after which the near part of the kernel is nothing
@@ -45,32 +45,25 @@ def object_field(sample, affine, shape, b0_dir, surround_mm):
 
     Notes
     -----
-    A padded grid of more than `DIRECT_VOXELS` is split in near and far field: then the object beyond the reach of the
-    near field is looked at on the coarse grid only.
+    Beyond the reach of the near field, 7 coarse voxels, the object is looked at on the coarse grid only. Where the
+    main field is tilted no grid tells the field of a dipole at its Nyquist frequencies: single fine voxels ring at
+    sharp edges, means over two of them along each axis do not.
     """
     shape = np.array(shape)
     voxel_size = np.array(voxel_size_of(affine))
-    below, above = _surround(sample, affine, shape, surround_mm)
-    if _padded(below + shape + above) <= DIRECT_VOXELS:
-        head = _sample(sample, affine, -below, below + shape + above)
-        view = tuple(slice(int(m), int(m + n)) for m, n in zip(below, shape))
-        field = forward_field(head.chi - np.float32(head.chi_outside), voxel_size, b0_dir)[view].copy()
-        return head[view], field
     ratio, _, reach = _scales(voxel_size)
     cells = -(-shape // ratio)
+    below, above = (-(-side // ratio) for side in _surround(sample, affine, shape, surround_mm))
     # Only as far as there is something.
-    before, behind = (np.minimum(reach, -(-side // ratio)) for side in (below, above))
+    before, behind = np.minimum(reach, below), np.minimum(reach, above)
     head = _sample(sample, affine, -before * ratio, (before + cells + behind) * ratio)
-    wide_before, wide_behind = (np.maximum(reach, -(-side // ratio)) for side in (below, above))
-    # Half the coarse steps, so that a coarse voxel knows of the tissues that share it.
-    half = np.maximum(ratio // 2, 1)
-    parts = ratio // half
-    wide = _sample(sample, coarse_affine(affine, half), -wide_before * parts,
-                   (wide_before + cells + wide_behind) * parts)
-    coarse = block_mean(wide.chi - np.float32(wide.chi_outside), parts)
     chi = head.chi - np.float32(head.chi_outside)
-    inner = tuple(slice(int(a - b), int(a + n + c)) for a, b, n, c in zip(wide_before, before, cells, behind))
-    coarse[inner] = block_mean(chi, ratio)
+    wide_before, wide_behind = np.maximum(reach, below), np.maximum(reach, above)
+    coarse = np.zeros(wide_before + cells + wide_behind, np.float32)
+    near, all_of_it = ([slice(int(w - a), int(w + n + b)) for w, a, n, b in zip(wide_before, first, cells, last)]
+                       for first, last in ((before, behind), (below, above)))
+    coarse[tuple(near)] = block_mean(chi, ratio)
+    _add_surround(coarse, sample, affine, wide_before, near, all_of_it)
     field = _near_field(chi, before * ratio, shape, voxel_size, b0_dir)
     field += _far_field(coarse, wide_before, shape, voxel_size, b0_dir)
     view = tuple(slice(int(b), int(b + n)) for b, n in zip(before * ratio, shape))
@@ -80,8 +73,6 @@ def object_field(sample, affine, shape, b0_dir, surround_mm):
 def enclosed_field(chi, voxel_size, b0_dir):
     """Return the field of a susceptibility map that is zero beyond its array, ppm."""
     shape = np.array(chi.shape)
-    if _padded(shape) <= DIRECT_VOXELS:
-        return forward_field(chi, voxel_size, b0_dir)
     ratio, _, reach = _scales(voxel_size)
     cells = -(-shape // ratio)
     whole = np.pad(chi, [(0, int(n)) for n in cells * ratio - shape])
@@ -115,16 +106,30 @@ def _scales(voxel_size):
     return ratio, sd, np.ceil(REACH * sd / coarse).astype(int)
 
 
-def _padded(shape):
-    shape = tuple(int(n) for n in shape)
-    return np.prod(fast_size(shape, shape), dtype=float)
-
-
 def _sample(sample, affine, first, shape):
     """Look at the object on `shape` voxels of a grid from index `first` on."""
     moved = np.array(affine, float)
     moved[:3, 3] += moved[:3, :3] @ first
     return sample(tuple(int(n) for n in shape), moved)
+
+
+def _add_surround(coarse, sample, affine, origin, near, all_of_it):
+    """Fill in the means over coarse voxels within `all_of_it` but not `near`, three slices each, as seen at half steps.
+
+    Fine voxel 0 is the first of coarse voxel `origin`.
+    """
+    ratio = _scales(voxel_size_of(affine))[0]
+    half = np.maximum(ratio // 2, 1)
+    parts = ratio // half
+    box = list(all_of_it)
+    for axis in range(3):
+        for side in (slice(all_of_it[axis].start, near[axis].start), slice(near[axis].stop, all_of_it[axis].stop)):
+            box[axis] = side
+            first, size = (np.array(n) for n in zip(*((s.start, s.stop - s.start) for s in box)))
+            if size.min() > 0:
+                head = _sample(sample, coarse_affine(affine, half), (first - origin) * parts, size * parts)
+                coarse[tuple(box)] = block_mean(head.chi - np.float32(head.chi_outside), parts)
+        box[axis] = near[axis]
 
 
 def _near_field(chi, before, shape, voxel_size, b0_dir):
@@ -206,7 +211,8 @@ def _surround(sample, affine, shape, reach):
     stride = np.maximum(np.rint(8 / np.array(voxel_size_of(affine))), 1).astype(int)
     coarse = affine.copy()
     coarse[:3, :3] *= stride
-    margin = np.ceil(reach / np.array(voxel_size_of(coarse))).astype(int)
+    # Rounding errors of the affine are no reason to look further.
+    margin = np.ceil(reach / np.array(voxel_size_of(coarse)) - 1e-6).astype(int)
     coarse[:3, 3] -= coarse[:3, :3] @ margin
     look = sample(tuple(int(n) for n in 2 * margin + -(-shape // stride)), coarse)
     occupied = np.argwhere(look.chi != np.float32(look.chi_outside))

@@ -13,6 +13,8 @@ import scipy.fft
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.phase import center_frequency, ppm_to_radians
 from qsmbids.core.threads import over_slabs
+from qsmbids.simulation.artefacts import Bipolar, Motion, alternate, disturb, leave_out
+from qsmbids.simulation.coils import combined_sensitivity, from_middle, harmonics, sensitivities
 from qsmbids.simulation.field import block_mean, enclosed_field, object_field
 
 SLAB_VOXELS = 1_000_000
@@ -43,7 +45,19 @@ class Sequence:
     shim_order : int, optional
         Highest order of the shim, 0 to 2. No shim if None.
     coil : bool
-        Whether the receive coil adds a phase and a sensitivity of its own.
+        Whether the receive coils, combined, add a phase and a sensitivity of their own.
+    channels : int
+        How many coils there are to look at one by one (see `Scan.channels`); 0 for their combination alone.
+    readout, phase_encoding : {0, 1, 2}
+        Axes of the grid: along a line of k-space, and from one to the next in the slower loop.
+    bipolar : Bipolar, optional
+        Every other echo is read with the opposite gradient.
+    motion : Motion, optional
+        The object moves during the scan.
+    drift_hz : float
+        How much the main field rises during the scan.
+    partial_fourier : float
+        Share of the phase-encoding lines that are taken; the others are filled with zeros.
     """
 
     shape: tuple
@@ -57,6 +71,13 @@ class Sequence:
     supersampling: int = 3
     shim_order: int | None = 2
     coil: bool = True
+    channels: int = 0
+    readout: int = 0
+    phase_encoding: int = 1
+    bipolar: Bipolar | None = None
+    motion: Motion | None = None
+    drift_hz: float = 0.
+    partial_fourier: float = 1.
 
     @property
     def voxel_size(self):
@@ -82,6 +103,7 @@ class Scan:
     ----------
     sequence : Sequence
     signal : ndarray, complex64, shape (nx, ny, nz, ne)
+        Of all coils, combined as their sensitivities ask for.
     field : ndarray, float32, shape (nx, ny, nz)
         The total field after the shim, ppm; mean over each voxel.
     local_field : ndarray, float32, shape (nx, ny, nz)
@@ -92,6 +114,8 @@ class Scan:
         The tissue that fills most of each voxel.
     mask : ndarray, bool, shape (nx, ny, nz)
         Voxels of which more than half is brain.
+    channels : ndarray, complex64, shape (nx, ny, nz, ne, nc), optional
+        What each coil receives, if `Sequence.channels` asks for it.
     """
 
     sequence: Sequence
@@ -102,6 +126,7 @@ class Scan:
     r2star: np.ndarray
     labels: np.ndarray
     mask: np.ndarray
+    channels: np.ndarray | None = None
 
 
 def simulate(sample, sequence, seed=0, surround_mm=80.):
@@ -124,27 +149,38 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
     Raises
     ------
     ValueError
-        If `sequence` has no echo, a negative echo time or a supersampling below 1.
+        If `sequence` cannot be: no echo, a negative echo time, a supersampling below 1, fewer than 0 channels, no more
+        than half of the lines, or an axis that is none.
 
     Notes
     -----
     Slabs and transforms use the threads that `qsmbids.core.threads.use_threads` allows; the result is the same for
     any number of them.
     """
+    _check(sequence)
     factor = sequence.supersampling
-    if factor < 1:
-        raise ValueError(f'sequence.supersampling is {factor}, must be at least 1')
-    if not sequence.echo_times or min(sequence.echo_times) < 0:
-        raise ValueError(f'sequence.echo_times is {sequence.echo_times}, must be one or more times >= 0 s')
     fine_affine, fine_shape = fine_grid(sequence)
     head, field = object_field(sample, fine_affine, fine_shape, sequence.b0_dir, surround_mm)
     brain = head.map('brain')
     _shim(field, brain, fine_affine, sequence.shim_order)
     local = enclosed_field(head.chi * brain, np.array(sequence.voxel_size) / factor, sequence.b0_dir)
-    signal = acquire(head, field, sequence, seed)
+    signal, channels = acquire(head, field, sequence, seed)
     return Scan(sequence, signal, block_mean(field, factor), block_mean(local, factor),
                 block_mean(head.chi, factor), block_mean(head.map('r2star'), factor), _majority(head, factor),
-                block_mean(brain, factor) > .5)
+                block_mean(brain, factor) > .5, channels)
+
+
+def _check(sequence):
+    for name, wrong, must in (
+            ('supersampling', sequence.supersampling < 1, 'at least 1'),
+            ('echo_times', not sequence.echo_times or min(sequence.echo_times) < 0, 'one or more times >= 0 s'),
+            ('channels', sequence.channels < 0, 'at least 0'),
+            ('readout', sequence.readout not in (0, 1, 2), 'an axis: 0, 1 or 2'),
+            ('phase_encoding', sequence.phase_encoding not in {0, 1, 2} - {sequence.readout},
+             'an axis beside the readout: 0, 1 or 2'),
+            ('partial_fourier', not .5 < sequence.partial_fourier <= 1, 'above 0.5 and at most 1')):
+        if wrong:
+            raise ValueError(f'sequence.{name} is {getattr(sequence, name)}, must be {must}')
 
 
 def rotation(axis, degrees):
@@ -188,42 +224,90 @@ def acquire(head, field, sequence, seed=0):
 
     Returns
     -------
-    ndarray, complex64, shape (nx, ny, nz, ne)
+    signal : ndarray, complex64, shape (nx, ny, nz, ne)
         Computed in double precision, so that images stored as integers are the same on every processor.
+    channels : ndarray, complex64, shape (nx, ny, nz, ne, nc), or None
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    coil = _coil(rng) if sequence.coil else None
-    shape, count = tuple(sequence.shape), len(sequence.echo_times)
-    partial = np.empty((field.shape[0], *shape[1:], count), np.complex128)
-
-    def fill(slab):
-        magnetisation, rate = _excite(head[slab], field[slab], sequence)
-        if coil is not None:
-            magnetisation = magnetisation * _receive(coil, slab, field.shape, fine_grid(sequence)[0])
-        for echo, time in enumerate(sequence.echo_times):
-            echo_signal = magnetisation * np.exp(rate * time)
-            for axis in (1, 2):
-                echo_signal = _low_pass(echo_signal, axis, shape[axis])
-            partial[slab, ..., echo] = echo_signal
-
-    over_slabs(fill, field.shape[0], max(1, SLAB_VOXELS // (field.shape[1] * field.shape[2])))
-    signal = _low_pass(partial, 0, shape[0])
+    coil = combined_sensitivity(sequence.shape, sequence.affine, rng) if sequence.coil else None
+    signal = _echoes(head, field, sequence)
+    if sequence.motion or sequence.drift_hz:
+        disturb(signal, sequence.echo_times, sequence.voxel_size, sequence.phase_encoding, motion=sequence.motion,
+                drift_hz=sequence.drift_hz, rng=rng)
+    if coil is not None:
+        signal *= coil[..., None]
+    if sequence.bipolar:
+        alternate(signal, sequence.bipolar, sequence.readout)
+    sd = 0.
     if sequence.snr is not None:
         brain = block_mean(head.map('brain'), sequence.supersampling) > .5
         sd = np.abs(signal[brain, 0]).mean() / sequence.snr
-        signal += sd * (rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape))
-    return signal.astype(np.complex64)
+    if sequence.channels:
+        return _receive(signal, sequence, sd, rng)
+    _add_noise(signal, sd, rng)
+    if sequence.partial_fourier < 1:
+        leave_out(signal, sequence.partial_fourier, sequence.phase_encoding)
+    return signal.astype(np.complex64), None
 
 
-def _excite(head, field, sequence):
-    """Return the magnetisation after the pulse (spoiled steady state) and the complex rate at which it goes on."""
-    recovery = np.exp(-sequence.repetition_time / head.map('t1').astype(float))
+def _echoes(head, field, sequence):
+    """Return what the object alone sends, complex128, on the grid of the scan."""
+    shape, times = tuple(sequence.shape), sequence.echo_times
+    lines = np.empty((field.shape[0], *shape[1:], len(times)), np.complex128)
+
+    def fill(slab):
+        for echo, signal in enumerate(_evolution(head[slab], field[slab], sequence)):
+            for axis in (2, 1):
+                signal = _low_pass(signal, axis, shape[axis])
+            lines[slab, ..., echo] = signal
+
+    over_slabs(fill, field.shape[0], max(1, SLAB_VOXELS // (field.shape[1] * field.shape[2])))
+    return _low_pass(lines, 0, shape[0])
+
+
+def _evolution(head, field, sequence):
+    """Yield the transverse magnetisation at each echo time, from the spoiled steady state on."""
+    water = head.map('m0')
+    seen = np.flatnonzero(water)  # nothing else sends
+    recovery = np.exp(-sequence.repetition_time / head.map('t1').ravel()[seen].astype(float))
     angle = np.deg2rad(sequence.flip_angle)
-    magnetisation = head.map('m0') * np.sin(angle) * (1 - recovery) / (1 - np.cos(angle) * recovery)
-    rate = np.empty(field.shape, complex)
-    rate.real = -head.map('r2star')
-    rate.imag = ppm_to_radians(field.astype(float), 1., sequence.center_frequency_hz)
-    return magnetisation, rate
+    now = (water.ravel()[seen] * np.sin(angle) * (1 - recovery) / (1 - np.cos(angle) * recovery)).astype(complex)
+    rate = np.empty(seen.size, complex)
+    rate.real = -head.map('r2star').ravel()[seen]
+    rate.imag = ppm_to_radians(field.ravel()[seen].astype(float), 1., sequence.center_frequency_hz)
+    before, step, growth = 0., None, None
+    for time in sequence.echo_times:
+        # Echoes at equal distances, to rounding, grow alike.
+        if step is None or abs(time - before - step) > 1e-12:
+            step = time - before
+            growth = np.exp(rate * step)
+        now *= growth
+        before = time
+        signal = np.zeros(field.shape, complex)
+        signal.flat[seen] = now
+        yield signal
+
+
+def _receive(signal, sequence, sd, rng):
+    """Return the signal combined of noisy coils, and that of every coil."""
+    received = np.empty((*signal.shape, sequence.channels), np.complex64)
+    combined = np.zeros(signal.shape, np.complex64)
+    for number, sensitivity in enumerate(sensitivities(sequence.channels, sequence.shape, sequence.affine, rng)):
+        channel = signal * sensitivity[..., None]
+        _add_noise(channel, sd, rng)
+        if sequence.partial_fourier < 1:
+            leave_out(channel, sequence.partial_fourier, sequence.phase_encoding)
+        received[..., number] = channel
+        combined += received[..., number] * sensitivity.conj()[..., None]
+    return combined, received
+
+
+def _add_noise(signal, sd, rng):
+    """Add white noise of an SD to the real and the imaginary part, in place."""
+    if sd:
+        for echo in range(signal.shape[3]):
+            signal[..., echo].real += sd * rng.standard_normal(signal.shape[:3])
+            signal[..., echo].imag += sd * rng.standard_normal(signal.shape[:3])
 
 
 def _low_pass(signal, axis, size):
@@ -237,48 +321,18 @@ def _low_pass(signal, axis, size):
     return scipy.fft.ifft(kept, axis=axis)
 
 
-def _polynomials(position, order):
-    """Return the harmonic polynomials of a position up to an order, as shim coils make them."""
-    x, y, z = position
-    terms = [np.ones_like(x)]
-    if order >= 1:
-        terms += [x, y, z]
-    if order >= 2:
-        terms += [x * y, y * z, z * x, x * x - y * y, 2 * z * z - x * x - y * y]
-    return np.stack(terms)
-
-
 def _shim(field, brain, affine, order):
     """Take the best fitting low-order field in the brain out of a field, in place."""
     if order is None:
         return
     index = np.flatnonzero(brain)[::7]
-    terms = _polynomials(_from_middle(np.unravel_index(index, field.shape), field.shape, affine), order)
+    terms = harmonics(from_middle(np.unravel_index(index, field.shape), field.shape, affine), order)
     # einsum, not BLAS: one order of summation on every machine.
     weights = np.linalg.solve(np.einsum('in,jn->ij', terms, terms), np.einsum('in,n->i', terms, field.flat[index]))
     for i in range(field.shape[0]):
         grid = np.ogrid[i:i + 1, :field.shape[1], :field.shape[2]]
-        plane = _polynomials(_from_middle(grid, field.shape, affine), order)
+        plane = harmonics(from_middle(grid, field.shape, affine), order)
         field[i:i + 1] -= np.einsum('i,i...->...', weights, plane).astype(np.float32)
-
-
-def _coil(rng):
-    """Return the random coefficients of a coil's phase (rad) and of its log sensitivity."""
-    size = np.array([1, .8, .8, .8, .4, .4, .4, .4, .2])
-    return rng.uniform(-1, 1, (2, 9)) * size * ((1.,), (.25,))
-
-
-def _receive(coil, slab, shape, affine):
-    """Return the complex sensitivity of the coil on a slab: smooth polynomials of the position."""
-    terms = _polynomials(_from_middle(np.ogrid[slab, :shape[1], :shape[2]], shape, affine), 2)
-    phase, log_gain = np.einsum('ci,i...->c...', coil, terms)
-    return np.exp(log_gain + 1j * phase)
-
-
-def _from_middle(index, shape, affine):
-    """Return scanner coordinates relative to the middle of a grid, in units of 0.1 m; one array per coordinate."""
-    i, j, k = ((at - (n - 1) / 2) / 100 for at, n in zip(index, shape))
-    return [affine[axis, 0] * i + affine[axis, 1] * j + affine[axis, 2] * k for axis in range(3)]
 
 
 def _majority(head, factor):

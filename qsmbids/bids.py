@@ -375,6 +375,33 @@ def find_brain_mask(derivatives, acquisition):
     return None
 
 
+def find_r2_map(derivatives, acquisition):
+    """Return a measured R2 or T2 map for an acquisition, or None.
+
+    Parameters
+    ----------
+    derivatives : dict of str to path
+        ``NAME=PATH`` of ``--derivatives``. Raw data sets with such maps will do, too.
+    acquisition : Acquisition
+
+    Returns
+    -------
+    str or None
+        Path of an ``R2map`` or ``T2map``, with or without ``desc-``, of the acquisition or else of its participant and
+        session. It must lie on the acquisition's grid.
+    """
+    session = f'sub-{acquisition.subject}' + (f'_ses-{acquisition.session}' if acquisition.session else '')
+    for folder in derivatives.values():
+        place = Path(folder) / Path(acquisition.path('R2map')).parent
+        for stem in dict.fromkeys((acquisition.name, session)):
+            for suffix in ('R2map', 'T2map'):
+                found = [path for kind in ('', '_desc-*') for extension in ('.nii.gz', '.nii')
+                         for path in sorted(place.glob(f'{stem}{kind}_{suffix}{extension}'))]
+                if found:
+                    return str(found[0])
+    return None
+
+
 def read_filter(path):
     """Read a ``--bids-filter-file``.
 

@@ -31,6 +31,7 @@ class Config:
     reference: str = 'wholebrain'
     relaxometry: str = 'arlo'
     swi: bool = True
+    chi_separation: bool = False
     # Which output
     level: str = 'full'
     output_spaces: tuple = ('native',)

@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from qsmbids.bids import (Acquisition, BIDSInputError, check_sessions, find_acquisitions, find_brain_mask, find_subjects, load_layout,
-                          read_filter)
+from qsmbids.bids import (Acquisition, BIDSInputError, check_sessions, find_acquisitions, find_brain_mask, find_r2_map,
+                          find_subjects, load_layout, read_filter)
 
 
 def discover(root, subjects=('01',), **options):
@@ -209,6 +209,19 @@ def test_masks_of_other_derivatives(tmp_path):
     path.parent.mkdir(parents=True)
     path.touch()
     assert find_brain_mask({'x': tmp_path}, acquisition) == str(path)
+
+
+def test_r2_maps_of_other_derivatives(tmp_path):
+    acquisition = Acquisition({'subject': '1', 'run': '2'}, 'MEGRE', {})
+    assert find_r2_map({'x': tmp_path}, acquisition) is None
+    folder = tmp_path / 'sub-1' / 'anat'
+    folder.mkdir(parents=True)
+    (folder / 'sub-1_run-1_R2map.nii.gz').touch()
+    (folder / 'sub-1_T2starmap.nii.gz').touch()
+    assert find_r2_map({'x': tmp_path}, acquisition) is None, 'of another run, or not T2'
+    for name in ('sub-1_desc-fit_T2map.nii', 'sub-1_T2map.nii.gz', 'sub-1_R2map.nii.gz', 'sub-1_run-2_T2map.nii.gz'):
+        (folder / name).touch()
+        assert find_r2_map({'other': tmp_path / 'x', 'x': tmp_path}, acquisition) == str(folder / name)
 
 
 @pytest.mark.parametrize('content, text', [('{', 'JSON'), ('[]', 'object'), ('{"megre": {"colour": "x"}}', 'colour')])

@@ -81,7 +81,8 @@ def _add_input(group):
     group.add_argument('--bids-database-dir', type=Path, metavar='DIR', help='a saved pybids index to read or make')
     group.add_argument('--skip-bids-validation', action='store_true', help='do not check the names of files')
     group.add_argument('-d', '--derivatives', nargs='+', metavar='NAME=PATH',
-                       help='derivatives to use: a desc-brain_mask of the same acquisition replaces ours')
+                       help="derivatives to use: a desc-brain_mask of the same acquisition replaces ours; an R2map or "
+                            "T2map on its grid gives R2'")
 
 
 def _add_methods(group):
@@ -102,6 +103,9 @@ def _add_methods(group):
                        help='region whose mean susceptibility is zero in the map; the means of the other regions '
                             'are in its sidecar [wholebrain]')
     group.add_argument('--relaxometry', choices=tuple(RELAXOMETRY), help='R2* fit [arlo]')
+    group.add_argument('--chi-separation', action='store_true',
+                       help="also separate each susceptibility map into positive and negative sources by R2'; give a "
+                            'measured R2 or T2 map with --derivatives, or R2 is taken as one constant')
     group.add_argument('--swi', action=argparse.BooleanOptionalAction,
                        help='susceptibility-weighted images and their minimum-intensity projections, with --level full '
                             '[yes]')

@@ -128,6 +128,7 @@ class _Run:
         return not (config.stop_on_first_crash and any(row['state'] == 'failed' for row in self.rows))
 
     def _compute(self, acquisitions):
+        from qsmbids.bids import find_r2_map
         from qsmbids.workflows.base import crash_folder, init_qsmbids_wf, method_settings
         from qsmbids.workflows.derivatives import list_outputs
         from qsmbids.workflows.run import find_failure, run_workflow
@@ -144,7 +145,8 @@ class _Run:
         settings = method_settings(config)
         for acquisition in acquisitions:
             failure = find_failure(crash_folder(config.output_dir, acquisition), start)
-            paths = [output.path(acquisition) for output in list_outputs(acquisition, settings)]
+            paths = [output.path(acquisition) for output in
+                     list_outputs(acquisition, settings, find_r2_map(config.derivatives, acquisition))]
             lacking = [path for path in paths if not (config.output_dir / path).is_file()]
             if failure:
                 self._set_state(acquisition, 'failed', *failure)

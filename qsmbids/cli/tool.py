@@ -27,6 +27,13 @@ def build_parser():
     invert = _step(steps, 'invert', run_invert, 'susceptibility in ppm from the local field', INVERSION)
     r2star = _step(steps, 'r2star', run_r2star, 'R2* in 1/s from the magnitude', RELAXOMETRY)
     swi = _step(steps, 'swi', run_swi, 'susceptibility-weighted image from the magnitude and the total field')
+    separate = _step(steps, 'separate', run_separate, 'positive sources of susceptibility in ppm, and the negative ones')
+    separate.add_argument('--chi', type=Path, required=True, help='susceptibility in ppm')
+    separate.add_argument('--r2star', type=Path, required=True, help='R2* in 1/s')
+    separate.add_argument('--r2-map', type=Path, help='R2map in 1/s or T2map in s; one R2 for all tissue otherwise')
+    separate.add_argument('--mask', type=Path, help='where to compute; where the susceptibility is not zero otherwise')
+    separate.add_argument('--b0', type=float, metavar='T', required=True, help='field strength in T')
+    separate.add_argument('--output-negative', type=Path, help='negative sources')
     for step in (unwrap, field):
         step.add_argument('--phase', type=Path, nargs='+', required=True, help='one 4D file or one file per echo')
         step.add_argument('--phase-units', choices=('rad', 'arbitrary'),
@@ -161,6 +168,25 @@ def run_swi(options):
     for path, volume in ((options.output, result.swi), (options.output_minip, result.minip)):
         if path:
             save_array(path, volume, options.field)
+
+
+def run_separate(options):
+    from qsmbids.core.relaxometry import r2_prime
+    from qsmbids.core.separation import separate_sources, tissue_r2
+    from qsmbids.interfaces.images import check_grid, load_array, load_mask, save_array
+    from qsmbids.interfaces.relaxometry import load_r2
+    check_grid(options.r2star, options.chi)
+    chi = load_array(options.chi)
+    mask = load_mask(options.mask) if options.mask else chi != 0
+    if options.r2_map:
+        r2 = load_r2(str(options.r2_map), options.mask or options.chi)
+    else:
+        r2 = tissue_r2(options.b0)
+        _notice(options, f'no --r2-map: R2 is taken as {r2:.3g} per second everywhere, an estimate')
+    sources = separate_sources(chi, r2_prime(load_array(options.r2star), r2, mask), mask, options.b0)
+    for path, volume in ((options.output, sources.positive), (options.output_negative, sources.negative)):
+        if path:
+            save_array(path, volume, options.chi)
 
 
 def _step(steps, name, run, text, methods=None):

@@ -80,6 +80,10 @@ BACKGROUND = {
 INVERSION = {
     'tv': Method('total-variation regularised inversion by ADMM', 'inversion.variational:invert_tv',
                  ('bilgic2014tv', 'boyd2011')),
+    'nltv': Method('nonlinear total-variation regularised inversion (FANSI)', 'inversion.nonlinear:invert_nltv',
+                   ('milovic2018',)),
+    'whqsm': Method('weak-harmonic nonlinear total-variation regularised inversion',
+                    'inversion.nonlinear:invert_whqsm', ('milovic2018', 'milovic2019')),
     'rts': Method('rapid two-step inversion (RTS)', 'inversion.lsqr:invert_rts', ('kames2018',)),
     'tikhonov': Method('closed-form Tikhonov inversion', 'inversion.direct:invert_tikhonov', ('bilgic2014',),
                        consensus=False),
@@ -93,6 +97,9 @@ RELAXOMETRY = {
 SWI = {
     'clear': Method('susceptibility weighting as in CLEAR-SWI', 'swi:weight_by_susceptibility',
                     ('eckstein2021', 'haacke2004')),
+}
+SEPARATION = {
+    'voxelwise': Method('voxelwise chi separation', 'separation:separate_sources', ('shin2021',)),
 }
 OFFSETS = {
     'mcpc3ds': Method('MCPC-3D-S phase offset removal', 'fieldmap:phase_offset_mcpc3ds', ('eckstein2018',)),

@@ -1,4 +1,4 @@
-"""How fast the gradient-echo magnitude decays: R2*, T2* and the signal at echo time zero."""
+"""How fast the gradient-echo magnitude decays: R2*, T2*, the signal at echo time zero, and R2'."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, prange
 from scipy.special import gammaincinv, i0e, i1e
 
+from qsmbids.core.checks import check_same_shape
 from qsmbids.core.methods import RELAXOMETRY
 
 MAX_R2STAR = 500.0  # 1/s. A shorter T2* than 2 ms leaves nothing to see at the echo times of a brain scan.
@@ -83,6 +84,33 @@ def applicable_method(method, echo_times):
     spacing = np.diff(echo_times)
     even = spacing.size > 1 and np.ptp(spacing) < 0.02 * spacing.mean()
     return 'loglinear' if method == 'arlo' and not even else method
+
+
+def r2_prime(r2star, r2, mask):
+    """Return R2' = R2* - R2, what static fields add to the decay of a spin echo.
+
+    Parameters
+    ----------
+    r2star : ndarray, shape (nx, ny, nz)
+        1/s.
+    r2 : ndarray, same shape, or float
+        1/s. Not finite or not positive counts as unknown.
+    mask : ndarray of bool, same shape
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        1/s; zero outside the mask, where `r2` is unknown, and where noise has made it negative.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
+    """
+    r2 = np.broadcast_to(np.asarray(r2, np.float32), mask.shape) if np.ndim(r2) == 0 else np.asarray(r2, np.float32)
+    check_same_shape(mask=mask, r2star=r2star, r2=r2)
+    known = mask & np.isfinite(r2) & (r2 > 0)
+    return np.where(known, np.maximum(r2star - np.where(known, r2, 0), 0), 0).astype(np.float32)
 
 
 def fit_arlo(signal, echo_times):

@@ -34,6 +34,8 @@ class DrawFiguresInputSpec(NumericInputSpec):
     minip = File(exists=True, desc='its minimum-intensity projection')
     chi = InputMultiObject(File(exists=True), desc='one map per method, ppm')
     chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
+    separated = InputMultiObject(File(exists=True), desc='maps of positive and negative sources, ppm')
+    separated_names = traits.List(traits.Str, desc='their names, in the order of the maps')
 
 
 class DrawFiguresOutputSpec(TraitedSpec):
@@ -72,6 +74,8 @@ class DrawFigures(NumericInterface):
                 plan[figure] = _Job(figure, paths[name], {k: v for k, v in trusted.items() if k == 'reliable'})
         for method, path in zip(given(self.inputs.chi_names, []), given(self.inputs.chi, [])):
             plan[f'chi{method}'] = _Job('chi', path, {})
+        for name, path in zip(given(self.inputs.separated_names, []), given(self.inputs.separated, [])):
+            plan[f'chi{name}'] = _Job('chi', path, {})
         for name in ('swi', 'minip'):
             if paths[name]:
                 plan[name] = _Job(name, paths[name], {})

@@ -59,6 +59,14 @@ def load_echoes(paths):
     return echoes
 
 
+def check_grid(path, like):
+    """Raise FileError unless the image `path` lies on the grid of the image `like`; echoes do not count."""
+    grid, theirs = load_image(like), load_image(path)
+    if theirs.shape[:3] != grid.shape[:3] or abs(theirs.affine - grid.affine).max() > 1e-2:
+        raise FileError(f'{path}: lies on another grid (shape {theirs.shape}, the images have {grid.shape[:3]}). '
+                        'Resample it to the gradient-echo images first.')
+
+
 def load_mask(path):
     """Return a mask as bool, shape ``(nx, ny, nz)``.
 

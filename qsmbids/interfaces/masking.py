@@ -3,9 +3,8 @@
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from qsmbids.core.masks import brain_mask, reliable_mask
-from qsmbids.files import FileError
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
-from qsmbids.interfaces.images import load_array, load_image, load_mask, save_array
+from qsmbids.interfaces.images import check_grid, load_array, load_mask, save_array
 
 
 class BrainMaskInputSpec(NumericInputSpec):
@@ -39,10 +38,7 @@ class UseMask(NumericInterface):
 
     def _compute(self, folder):
         mask = load_mask(self.inputs.mask)
-        grid, theirs = load_image(self.inputs.like), load_image(self.inputs.mask)
-        if mask.shape != grid.shape[:3] or abs(theirs.affine - grid.affine).max() > 1e-2:
-            raise FileError(f'{self.inputs.mask}: lies on another grid (shape {mask.shape}, the images have '
-                             f'{grid.shape[:3]}). Resample it to the gradient-echo images first.')
+        check_grid(self.inputs.mask, self.inputs.like)
         self._results['mask'] = save_array(folder / 'brain.nii', mask, self.inputs.like)
 
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-RELAXIVITY = 137.0  # Hz per ppm at 3 T, of both signs of susceptibility [2]_
+from qsmbids.core.separation import R2_GROWTH, RELAXIVITY
+
 TABLE_TESLA = 3.
-R2_GROWTH = .12     # R2 rises by this share of itself for each rise of the squared field by that of 3 T
 T1_EXPONENT, T1_EXPONENT_WHITE = .28, .36
 
 

@@ -3,7 +3,8 @@
 from copy import deepcopy
 
 from qsmbids import __version__
-from qsmbids.bids import find_brain_mask
+from qsmbids.bids import find_brain_mask, find_r2_map
+from qsmbids.core.separation import tissue_r2
 from qsmbids.interfaces.echoes import PrepareEchoes
 from qsmbids.interfaces.field import FieldToHertz
 from qsmbids.interfaces.figures import DrawFigures
@@ -14,13 +15,15 @@ from qsmbids.workflows.field import init_field_wf
 from qsmbids.workflows.masking import init_masking_wf
 from qsmbids.workflows.qsm import init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
+from qsmbids.workflows.separation import init_separation_wf, separated
 from qsmbids.workflows.swi import init_swi_wf
 
 # Bump when nodes change: results of an older layout in the work directory are then left alone.
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'residual_threshold', 'background',
-                   'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'level')
+                   'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation',
+                   'level')
 
 
 def method_settings(config):
@@ -46,7 +49,8 @@ def init_qsmbids_wf(config, acquisitions, threads):
     settings = method_settings(config)
     for acquisition in acquisitions:
         single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
-                                     brain_mask=find_brain_mask(config.derivatives, acquisition))
+                                     brain_mask=find_brain_mask(config.derivatives, acquisition),
+                                     r2_map=find_r2_map(config.derivatives, acquisition))
         single.config['execution']['crashdump_dir'] = str(crash_folder(config.output_dir, acquisition))
         for node in single._get_all_nodes():
             node.config = deepcopy(single.config)
@@ -59,7 +63,7 @@ def crash_folder(output_dir, acquisition):
     return output_dir / 'logs' / f'sub-{acquisition.subject}' / acquisition.name
 
 
-def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, threads=1):
+def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r2_map=None, threads=1):
     """Return the workflow of one acquisition.
 
     Parameters
@@ -70,12 +74,14 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, t
     output_dir : path
     brain_mask : str, optional
         Mask to use instead of finding one.
+    r2_map : str, optional
+        Path of a measured R2 or T2 map.
     threads : int
     """
     workflow = DescribedWorkflow(name=acquisition.name.replace('-', '_') + '_wf')
     voxels = acquisition.shape[0] * acquisition.shape[1] * acquisition.shape[2]
     sizes = dict(voxels=voxels, threads=threads)
-    outputs = list_outputs(acquisition, settings)
+    outputs = list_outputs(acquisition, settings, r2_map)
     ds_wf = init_ds_wf(acquisition, output_dir, outputs, brain_mask)
     ports = {port for output in outputs for port in (output.port, output.extra)}
     prepare = numeric_node(_prepare_echoes(acquisition, settings), 'prepare',
@@ -95,7 +101,7 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, t
         (assess, ds_wf, [('quality', 'inputnode.quality'), ('compliance', 'inputnode.compliance')])])
     if 'combined' in ports:
         workflow.connect([(prepare, ds_wf, [('combined', 'inputnode.combined')])])
-    relaxometry_wf = _add_relaxometry(workflow, acquisition, settings, sizes, ports)
+    relaxometry_wf = _add_relaxometry(workflow, acquisition, settings, sizes, ports, r2_map)
     if acquisition.has_phase:
         _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
     return workflow
@@ -122,12 +128,14 @@ def _assess_quality(acquisition, settings, brain_mask):
                          chi_names=list(settings['inversion']) if acquisition.has_phase else [])
 
 
-def _add_relaxometry(workflow, acquisition, settings, sizes, ports):
+def _add_relaxometry(workflow, acquisition, settings, sizes, ports, r2_map):
     """Connect R2* and its kin; return that workflow, or None for a single echo."""
     if len(acquisition.echo_times) < 2:
         return None
     relaxometry_wf = init_relaxometry_wf(echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
-                                         method=settings['relaxometry'], **sizes)
+                                         method=settings['relaxometry'], r2_map=r2_map,
+                                         r2=tissue_r2(acquisition.b0_tesla) if settings['chi_separation'] else None,
+                                         **sizes)
     node = workflow.get_node
     workflow.connect([
         (node('prepare'), relaxometry_wf, [('magnitude', 'inputnode.magnitude')]),
@@ -138,6 +146,8 @@ def _add_relaxometry(workflow, acquisition, settings, sizes, ports):
         workflow.connect([(relaxometry_wf, node('ds_wf'), [
             (f'outputnode.{port}', f'inputnode.{port}') for port in ('r2star', 't2star', 's0')]
             + [('outputnode.csf_mask', 'inputnode.reference_mask')])])
+    if 'r2prime' in ports:
+        workflow.connect([(relaxometry_wf, node('ds_wf'), [('outputnode.r2prime', 'inputnode.r2prime')])])
     return relaxometry_wf
 
 
@@ -179,6 +189,8 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
             (('outputnode.references', _pick, index), f'inputnode.references_{method}')])])
     if 'residual' in ports:
         workflow.connect([(field_wf, node('ds_wf'), [('outputnode.residual', 'inputnode.residual')])])
+    if relaxometry_wf is not None and settings['chi_separation']:
+        _add_separation(workflow, acquisition, methods, sizes)
     if 'swi' in ports:
         _add_swi(workflow, acquisition, sizes)
     for port, source, out in (('total_field', field_wf, 'outputnode.field'),
@@ -188,6 +200,19 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                                     f'{port}_to_hertz', buffers=3, **sizes)
             workflow.connect([(source, to_hertz, [(out, 'field')]),
                               (to_hertz, node('ds_wf'), [('field', f'inputnode.{port}')])])
+
+
+def _add_separation(workflow, acquisition, methods, sizes):
+    """Connect the separation of positive and negative sources."""
+    node, names = workflow.get_node, separated(methods)
+    separation_wf = init_separation_wf(inversion=methods, b0_tesla=acquisition.b0_tesla, **sizes)
+    workflow.connect([
+        (node('relaxometry_wf'), separation_wf, [('outputnode.r2prime', 'inputnode.r2prime')]),
+        (node('qsm_wf'), separation_wf, [('outputnode.qsm_mask', 'inputnode.mask')]
+         + [(('outputnode.chi', _pick, index), f'inputnode.chi_{name}') for index, name in enumerate(methods)]),
+        (separation_wf, node('draw'), [('outputnode.maps', 'separated')]),
+        (separation_wf, node('ds_wf'), [(f'outputnode.chi_{name}', f'inputnode.chi_{name}') for name in names])])
+    node('draw').inputs.separated_names = names
 
 
 def _add_swi(workflow, acquisition, sizes):

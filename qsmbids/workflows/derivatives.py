@@ -6,8 +6,9 @@ from pathlib import Path
 from nipype.pipeline import engine as pe
 
 from qsmbids import __version__
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SWI, UNWRAPPING
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SEPARATION, SWI, UNWRAPPING
 from qsmbids.core.relaxometry import applicable_method
+from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
 from qsmbids.workflows.engine import DescribedWorkflow, fields
 
@@ -22,6 +23,8 @@ DESCRIPTIONS = {
     'fit': 'Relative residual of the echo fit of the complex signal, 0 to 2',
     'consensus': 'How the run stands to the requirements of the consensus recommendation for QSM',
     **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY | SWI).items()},
+    **{f'{name}{sign}': f'{kind} sources in the map of desc-{name}' for name in INVERSION
+       for sign, kind in (('positive', 'Paramagnetic'), ('negative', 'Diamagnetic'))},
 }
 
 
@@ -53,7 +56,7 @@ class Output:
         return acquisition.path(self.suffix, desc=self.desc, datatype=self.datatype, extension=self.extension)
 
 
-def list_outputs(acquisition, settings):
+def list_outputs(acquisition, settings, r2_map=None):
     """Return the outputs that an acquisition will have.
 
     Parameters
@@ -61,17 +64,24 @@ def list_outputs(acquisition, settings):
     acquisition : qsmbids.bids.Acquisition
     settings : dict
         As in :class:`qsmbids.config.Config`: methods and level.
+    r2_map : str, optional
+        Path of a measured R2 or T2 map.
     """
     full, several = settings['level'] == 'full', len(acquisition.echo_times) > 1
     outputs = [_mask('brain_mask', 'brain', 'Brain')]
     if acquisition.has_phase:
         outputs += [_mask('reliable_mask', 'reliable', 'ROI'), _mask('qsm_mask', 'qsm', 'ROI')]
         outputs += [_chi(method, settings) for method in settings['inversion']]
+        if several and settings['chi_separation']:
+            outputs += _separated_outputs(acquisition, settings, r2_map)
         if full:
             outputs += _field_outputs(settings, several)
             outputs += _weighted_outputs(settings) if settings['swi'] else []
     if several and (full or not acquisition.has_phase):
         outputs += [_mask('reference_mask', 'reference', 'ROI'), *_relaxometry_outputs(acquisition, settings)]
+        if r2_map:
+            outputs.append(Output('r2prime', 'R2primemap', outputs[-1].desc, metadata={
+                'Units': '1/s', 'EstimationAlgorithm': 'R2* - R2', 'R2Source': Path(r2_map).as_uri()}))
     outputs += [Output('quality', 'qc', 'qsm', extension='.json'),
                 Output('compliance', 'compliance', 'consensus', extension='.json')]
     return outputs
@@ -136,6 +146,20 @@ def _field_outputs(settings, several):
             'Units': 'arbitrary', 'Description': 'Root mean square of the magnitude over the echoes'})]
     if several:
         outputs.append(Output('residual', 'residual', 'fit', metadata={'Units': 'arbitrary'}))
+    return outputs
+
+
+def _separated_outputs(acquisition, settings, r2_map):
+    """Return the maps of positive and negative sources, with the constants that they depend on."""
+    (method,), b0 = SEPARATION.values(), acquisition.b0_tesla
+    estimate = f'{tissue_r2(b0):.4g} 1/s for all tissue: an estimate, so that grey and white matter are confused'
+    outputs = []
+    for inversion in settings['inversion']:
+        metadata = _chi(inversion, settings).metadata | {
+            'SeparationAlgorithm': method.title, 'Relaxivity': relaxivity_at(b0), 'RelaxivityUnits': '1/s per ppm',
+            'R2Source': Path(r2_map).as_uri() if r2_map else estimate, 'R2IsMeasured': bool(r2_map)}
+        outputs += [Output(f'chi_{inversion}{sign}', 'Chimap', f'{inversion}{sign}', metadata=metadata,
+                           extra=f'references_{inversion}') for sign in ('positive', 'negative')]
     return outputs
 
 

@@ -10,9 +10,13 @@ class DescribedWorkflow(pe.Workflow):
 
     def methods_text(self):
         """Return the descriptions of this workflow and of those in it, each sentence once, in the order of addition."""
-        texts = [self.__desc__.strip()]
-        texts += [node.methods_text() for node in self._graph.nodes() if isinstance(node, DescribedWorkflow)]
-        return ' '.join(dict.fromkeys(text for text in texts if text))
+        return ' '.join(dict.fromkeys(text for text in self._descriptions() if text))
+
+    def _descriptions(self):
+        yield self.__desc__.strip()
+        for node in self._graph.nodes():
+            if isinstance(node, DescribedWorkflow):
+                yield from node._descriptions()
 
 
 def fields(*names, name):

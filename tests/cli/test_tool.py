@@ -106,6 +106,22 @@ def test_swi(files, tmp_path):
     assert np.array_equal(swi > 0, inside) and np.all(minip <= swi) and minip[inside].mean() < swi[inside].mean()
 
 
+def test_separate(files, tmp_path, capsys):
+    mask = files['volumes']['mask']
+    volumes = {'chi': .02 * mask, 'r2star': 22 * mask, 'sub-1_R2map': 12 * mask}
+    paths = {name: str(tmp_path / f'{name}.nii') for name in (*volumes, 'positive', 'negative')}
+    for name, volume in volumes.items():
+        nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), AFFINE), paths[name])
+    inputs = ['separate', '--chi', paths['chi'], '--r2star', paths['r2star'], '--b0', '3', '-o', paths['positive'],
+              '--output-negative', paths['negative']]
+    assert main([*inputs, '--r2-map', paths['sub-1_R2map'], '--mask', files['mask']]) == 0
+    assert 'estimate' not in capsys.readouterr().err
+    assert read(paths['positive'])[mask] == pytest.approx((10 / 137 + .02) / 2)
+    assert read(paths['negative'])[mask] == pytest.approx((.02 - 10 / 137) / 2)
+    assert main(inputs) == 0 and 'estimate' in capsys.readouterr().err
+    assert main([*inputs[:4], files['other'], *inputs[5:]]) != 0 and 'another grid' in capsys.readouterr().err
+
+
 def test_header_can_be_overridden(files, tmp_path):
     outputs = [str(tmp_path / f'{i}.nii') for i in range(3)]
     common = ['invert', '--method', 'tikhonov', '--field', files['field'], '--mask', files['mask'], '--nthreads', '1']

@@ -13,7 +13,7 @@ from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 
 CHOICES = {'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS, 'background': BACKGROUND,
            'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
-           'phase_sign': ('auto', '+', '-'), 'swi': (True, False)}
+           'phase_sign': ('auto', '+', '-'), 'swi': (True, False), 'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
     {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]
 
@@ -71,7 +71,8 @@ def test_every_setting_makes_a_complete_graph(acquisition, build, settings):
         expected = {output.path(kind) for output in list_outputs(kind, chosen)}
         assert sinks == expected
         maps = [path for path in expected if path.endswith('Chimap.nii.gz')]
-        assert len(maps) == (len(config.inversion) if kind.has_phase else 0)
+        separated = 3 if config.chi_separation and len(kind.echo_times) > 1 else 1
+        assert len(maps) == (separated * len(config.inversion) if kind.has_phase else 0)
 
 
 def test_every_desc_is_described(acquisition, build):

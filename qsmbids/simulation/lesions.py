@@ -250,8 +250,8 @@ def draw_lesions(head, affine, counts, seed=0, pattern='mixed', view=None):
     Parameters
     ----------
     head : Head
-        With brainstem and cerebellum as tissues of their own (``digital_head(..., fine=True)``, or of a label map), on
-        a grid of 1.5 mm or less.
+        On a grid of 1.5 mm or less: all of it, or a part, which then holds all lesions whatever their usual regions.
+        Brainstem and cerebellum must be tissues of their own (``digital_head(..., fine=True)``, or of a label map).
     affine : array_like, shape (4, 4)
         Voxel to mm, to the right, front and top.
     counts : dict
@@ -359,9 +359,9 @@ def _place(kind, mix, lesions, ground, rng):
     others = [(lesion.centre, lesion.reach) for lesion in lesions]
     bleeds = [lesion for lesion in lesions if lesion.kind == 'cmb']
     beside = bleeds[rng.integers(len(bleeds))] if kind == 'cmb' and bleeds and rng.random() < CLUSTERED else None
-    region = beside.region if beside else list(mix)[rng.choice(len(mix), p=list(mix.values()))]
+    region = beside.region if beside else _region(kind, mix, ground, rng)
     candidates = ground.candidates(kind, region)
-    for attempt in range(SIZES * TRIES if candidates.size else 0):
+    for attempt in range(SIZES * TRIES):
         if attempt % TRIES == 0:
             lesion = _MAKERS[kind](rng)
         if beside and attempt < TRIES:
@@ -370,13 +370,24 @@ def _place(kind, mix, lesions, ground, rng):
         else:
             index = np.unravel_index(candidates[rng.integers(candidates.size)], ground.regions.shape)
             centre = ground.affine[:3, :3] @ (np.array(index) + rng.uniform(-.5, .5, 3)) + ground.affine[:3, 3]
+        if (ground.region_at(centre) != region
+                or any(np.linalg.norm(centre - c) <= lesion.reach + r + GAP_MM for c, r in others)):
+            continue
         pose = np.eye(4)
         pose[:3, 3] = centre - lesion.centre
         put = lesion.moved(pose)
-        if (ground.region_at(centre) == region and all(ground.holds(body) for body in put.bodies)
-                and all(np.linalg.norm(centre - c) > put.reach + r + GAP_MM for c, r in others)):
+        if all(ground.holds(body) for body in put.bodies):
             return _settled(put, region, ground)
     raise ValueError(f'counts asks for a {kind} more than the head has room for ({region}, {len(lesions)} lesions)')
+
+
+def _region(kind, mix, ground, rng):
+    """Return a region, of those that the grid shows."""
+    there = [name for name in mix if ground.candidates(kind, name).size]
+    if not there:
+        raise ValueError(f'head has no tissue in which a {kind} could lie ({", ".join(mix)})')
+    weights = np.array([mix[name] for name in there])
+    return there[rng.choice(len(there), p=weights / weights.sum())]
 
 
 def _settled(lesion, region, ground):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from qsmbids.core.dipole import forward_field
 from qsmbids.simulation import lesions as module
 from qsmbids.simulation.head import Head, digital_head
 from qsmbids.simulation.lesions import (CLASSES, LESION_COLUMNS, REGIONS, Body, Lesion, draw_lesions, lesion_labels,
@@ -83,6 +84,22 @@ def test_a_tube_and_a_fork_have_their_volume():
     painted = paint_lesions(block(), grid((1, 1, 1)), [union])
     assert moment(painted, block(), grid((1, 1, 1))) == pytest.approx(union.moment, rel=1e-3)
     assert painted.chi.max() < TISSUES['white_matter'].chi + .3 * 1.001
+
+
+@pytest.mark.parametrize('radius, error', [(.35, .12), (.7, .05), (1.6, .05)])
+def test_the_field_around_is_that_of_a_ball(radius, error):
+    shape, affine = (48, 48, 48), grid((.5, .5, .5), 0, (48, 48, 48))
+    nothing = replace(block(shape), chi=np.zeros(shape, np.float32))
+    lesion = ball(radius, 2.)
+    field = forward_field(paint_lesions(nothing, affine, [lesion]).chi, (.5, .5, .5))
+    x, y, z = (affine[i, i] * index + affine[i, 3] - c for i, (index, c) in
+               enumerate(zip(np.indices(shape), lesion.centre)))
+    squared = x * x + y * y + z * z
+    analytic = lesion.moment / (4 * np.pi) * (3 * z * z / squared - 1) / squared ** 1.5
+    there = (squared > (radius + 3) ** 2) & (squared < 100)
+    assert np.linalg.norm((field - analytic)[there]) < error * np.linalg.norm(analytic[there])
+    # Its strength is that of the moment.
+    assert (field * analytic)[there].sum() / (analytic ** 2)[there].sum() == pytest.approx(1, abs=.02)
 
 
 def test_r2star_follows_susceptibility_and_field_strength():
@@ -263,5 +280,11 @@ def test_what_cannot_be_is_refused(head):
         draw_lesions(head, AFFINE, {'cmb': -1})
     with pytest.raises(ValueError, match='pattern'):
         draw_lesions(head, AFFINE, {'cmb': 1}, pattern='somewhere')
-    with pytest.raises(ValueError, match='room'):
+    with pytest.raises(ValueError, match='deep_iron'):
         draw_lesions(block(), grid((1, 1, 1)), {'deep_iron': 1})
+    with pytest.raises(ValueError, match='room'):
+        draw_lesions(block((9, 9, 9)), grid((1, 1, 1)), {'haemorrhage': 1})
+
+
+def test_a_part_of_a_head_holds_them_all():
+    assert {lesion.region for lesion in draw_lesions(block(), grid((1, 1, 1)), {'cmb': 3})} == {'lobar'}

@@ -98,14 +98,14 @@ def disturb(signal, echo_times, voxel_size, axis, *, motion=None, drift_hz=0., r
     The images are moved as they are: that a turned head makes another field, and lies elsewhere in the coils, is left
     out. Positions between voxels are cubic splines of the complex signal.
     """
-    size = signal.shape[axis]
+    size, voxel_size = signal.shape[axis], np.asarray(voxel_size, float)
     time = scipy.fft.fftfreq(size)  # of a line, in units of the scan, from the middle
-    runs = _runs(motion, time, voxel_size, rng) if motion else []
+    runs = _runs(motion, time, rng) if motion else []
 
     def read(echoes):
         for echo in range(echoes.start, echoes.stop):
             lines = scipy.fft.fft(signal[..., echo], axis=axis)
-            for chosen, moved in _moved(signal[..., echo], runs):
+            for chosen, moved in _moved(signal[..., echo], voxel_size, runs):
                 index = tuple(chosen if i == axis else slice(None) for i in range(3))
                 lines[index] = scipy.fft.fft(moved, axis=axis)[index]
             lines *= np.exp(2j * np.pi * drift_hz * echo_times[echo] * _along(axis, time))
@@ -133,28 +133,30 @@ def leave_out(signal, fraction, axis):
         signal[(..., *last)] = scipy.fft.ifft(lines, axis=axis)
 
 
-def _runs(motion, time, voxel_size, rng):
-    """Return lines and position (matrix and shift in voxels) of each run but that of the middle line."""
+def _runs(motion, time, rng):
+    """Return lines and position (rotation, and shift in mm) of each run but that of the middle line."""
     cuts = np.sort(rng.uniform(-.5, .5, motion.steps))
     run_of_line = np.searchsorted(cuts, time)
     runs = []
     for run in range(motion.steps + 1):
         turn = Rotation.from_rotvec(motion.turn * rng.standard_normal(3), degrees=True).as_matrix()
-        shift = motion.shift * rng.standard_normal(3) / voxel_size
+        shift = motion.shift * rng.standard_normal(3)
         chosen = np.flatnonzero(run_of_line == run)
         if chosen.size and run != run_of_line[0]:
-            runs.append((chosen, turn * np.asarray(voxel_size) / np.reshape(voxel_size, (3, 1)), shift))
+            runs.append((chosen, turn, shift))
     return runs
 
 
-def _moved(volume, runs):
+def _moved(volume, voxel_size, runs):
     """Yield the lines of each run and the volume as it lies then."""
     if not runs:
         return
     middle = (np.array(volume.shape) - 1) / 2
     weights = spline_filter(volume, 3, complex)
     for chosen, turn, shift in runs:
-        yield chosen, affine_transform(weights, turn, middle + shift - turn @ middle, order=3, prefilter=False)
+        matrix = turn * voxel_size / np.reshape(voxel_size, (3, 1))
+        offset = middle + shift / voxel_size - matrix @ middle
+        yield chosen, affine_transform(weights, matrix, offset, order=3, prefilter=False)
 
 
 def _along(axis, line):

@@ -20,6 +20,7 @@ class Config:
     skip_bids_validation: bool = False
     derivatives: dict = field(default_factory=dict)
     # Which methods
+    preset: str = 'none'
     unwrapping: str = 'romeo'
     phase_offset: str = 'mcpc3ds'
     echo_fit: str = 'nonlinear'

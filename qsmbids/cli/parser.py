@@ -6,8 +6,8 @@ from pathlib import Path
 
 from qsmbids import __version__
 from qsmbids.config import Config, read_toml
-from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, REFERENCES, RELAXOMETRY,
-                                  UNWRAPPING)
+from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
+                                  RELAXOMETRY, UNWRAPPING)
 
 EXIT_CODES = """\
 exit codes: 0 every requested participant is complete; 1 at least one failed, the others are complete; 2 the command
@@ -47,7 +47,7 @@ def parse(arguments=None):
         With code 2 after a message, if the command line or the ``--config-file`` is wrong.
     """
     parser = build_parser()
-    first, _ = _config_file_parser().parse_known_args(arguments)
+    first, _ = _first_parser().parse_known_args(arguments)
     if first.config_file:
         try:
             settings = read_toml(first.config_file)
@@ -56,15 +56,20 @@ def parse(arguments=None):
         for name in ('bids_dir', 'output_dir', 'analysis_level'):
             settings.pop(name, None)
         _check_choices(parser, settings, first.config_file)
-        derivatives = settings.pop('derivatives', {})
-        parser.set_defaults(**settings)
     else:
-        derivatives = {}
+        settings = {}
+    derivatives = settings.pop('derivatives', {})
+    # What was set by name wins over the preset, on the command line as in the file.
+    preset = dict(PRESETS.get(first.preset or settings.get('preset', 'none'), {}))
+    strength = preset.pop('inversion_lambda', None)
+    parser.set_defaults(**preset | settings)
     options = vars(parser.parse_args(arguments))
     options.pop('config_file')
     options['derivatives'] = derivatives | _named_folders(parser, options['derivatives'] or [])
     for name in ('participant_label', 'session_label', 'inversion', 'output_spaces'):
         options[name] = tuple(dict.fromkeys(options[name]))
+    if options['inversion_lambda'] is None and options['inversion'] == preset.get('inversion'):
+        options['inversion_lambda'] = strength  # it means something to the preset's own method only
     for name, value in options.items():
         if isinstance(value, Path):
             options[name] = value.expanduser().absolute()
@@ -86,6 +91,10 @@ def _add_input(group):
 
 
 def _add_methods(group):
+    group.add_argument('--preset', choices=tuple(PRESETS),
+                       help='settings that go together; what is set beside it wins. consensus: the example pipeline of '
+                            'the consensus recommendation, ROMEO, V-SHARP, weak-harmonic nonlinear total variation '
+                            '[none]')
     group.add_argument('--unwrapping', choices=tuple(UNWRAPPING), help='phase unwrapping [romeo]')
     group.add_argument('--phase-offset', choices=tuple(OFFSETS), help='removal of the coil phase offset [mcpc3ds]')
     group.add_argument('--echo-fit', choices=tuple(ECHO_FITS), help='combination of the echoes [nonlinear]')
@@ -144,9 +153,11 @@ def _add_execution(group):
     group.add_argument('--notrack', action='store_true', help='accepted for compatibility: there is no telemetry')
 
 
-def _config_file_parser():
+def _first_parser():
+    """Return a parser of what decides about the defaults of the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--config-file', type=Path)
+    parser.add_argument('--preset')
     return parser
 
 

@@ -112,3 +112,19 @@ ECHO_FITS = {
 }
 PHASE_SIGNS = ('auto', '+', '-')
 REFERENCES = ('wholebrain', 'csf', 'none')
+
+# Settings that go together. Consensus: the example pipeline of the recommended implementation (Bilgic 2024), with what
+# the methods have as defaults: V-SHARP from 12 to 1 mm, at most 400 iterations to a change of 0.1 %, beta 150. Its
+# lambda of 5e-4 is for a field in rad; ours are in ppm, of which the method's phase scale makes 20 rad.
+PRESETS = {
+    'none': {},
+    'consensus': {
+        'phase_offset': 'mcpc3ds', 'unwrapping': 'romeo', 'echo_fit': 'linear', 'residual_threshold': 0.3,
+        'background': 'vsharp', 'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
+}
+
+
+def departures(settings):
+    """Return what of its preset was set otherwise: names and values of `settings` (dict, a tuple or list alike)."""
+    return {name: settings[name] for name, value in PRESETS[settings['preset']].items()
+            if settings[name] not in (value, list(value) if isinstance(value, tuple) else value)}

@@ -6,7 +6,7 @@ research in the brain: a consensus of the ISMRM electro-magnetic tissue properti
 """
 
 from qsmbids import __version__
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, UNWRAPPING
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, UNWRAPPING, departures
 
 _SCANNER = ('Manufacturer', 'ManufacturersModelName', 'MagneticFieldStrength', 'ImagingFrequency', 'SoftwareVersions',
             'RepetitionTime', 'FlipAngle', 'MRAcquisitionType', 'CoilCombinationMethod')
@@ -54,7 +54,8 @@ def compliance(facts, metrics, references, warnings):
                          for name in settings['inversion'])),
         'C8': ('reference region stated, whole brain available', _met(bool(references)), references),
         'C9': ('explicit units', 'met', 'ppm, in each sidecar'),
-        'C10': ('tool, version, algorithms and all parameters recorded', 'met', f'qsmbids {__version__}; sidecars'),
+        'C10': ('tool, version, algorithms and all parameters recorded', 'met',
+                f'qsmbids {__version__}; sidecars; preset: {settings["preset"]}{_departures(settings)}'),
         'C11': ('transforms, interpolation and header edits recorded', 'met',
                 'none: all maps lie on the grid of the acquisition'),
         'C12': ('scanner and protocol recorded',
@@ -68,6 +69,11 @@ def compliance(facts, metrics, references, warnings):
         if not phase:
             rows[key] = (rows[key][0], 'not applicable', 'magnitude only')
     return {key: dict(zip(('requirement', 'state', 'evidence'), row)) for key, row in rows.items()}
+
+
+def _departures(settings):
+    changed = departures(settings)
+    return f' but for {", ".join(changed)}' if changed else ''
 
 
 def _met(condition):

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 from qsmbids import __version__
 from qsmbids.bids import find_brain_mask, find_r2_map
+from qsmbids.core.methods import departures
 from qsmbids.core.separation import tissue_r2
 from qsmbids.interfaces.echoes import PrepareEchoes
 from qsmbids.interfaces.field import FieldToHertz
@@ -21,7 +22,7 @@ from qsmbids.workflows.swi import init_swi_wf
 # Bump when nodes change: results of an older layout in the work directory are then left alone.
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
-METHOD_SETTINGS = ('unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'residual_threshold', 'background',
+METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'residual_threshold', 'background',
                    'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation',
                    'level')
 
@@ -47,6 +48,8 @@ def init_qsmbids_wf(config, acquisitions, threads):
                          'data in the Brain Imaging Data Structure [@gorgolewski2016], after the consensus '
                          'recommendation for quantitative susceptibility mapping [@bilgic2024].')
     settings = method_settings(config)
+    if config.preset != 'none':
+        workflow.__desc__ += f' {_describe_preset(settings)}'
     for acquisition in acquisitions:
         single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
                                      brain_mask=find_brain_mask(config.derivatives, acquisition),
@@ -56,6 +59,14 @@ def init_qsmbids_wf(config, acquisitions, threads):
             node.config = deepcopy(single.config)
         workflow.add_nodes([single])
     return workflow
+
+
+def _describe_preset(settings):
+    """Say which preset was used and what was set otherwise."""
+    changed = [f'{name.replace("_", " ")} ({", ".join(value) if isinstance(value, tuple) else value})'
+               for name, value in departures(settings).items()]
+    return f'Settings were those of the {settings["preset"]} preset' + (
+        f' but for {", ".join(changed)}.' if changed else '.')
 
 
 def crash_folder(output_dir, acquisition):

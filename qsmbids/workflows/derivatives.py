@@ -6,7 +6,8 @@ from pathlib import Path
 from nipype.pipeline import engine as pe
 
 from qsmbids import __version__
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SEPARATION, SWI, UNWRAPPING
+from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SEPARATION, SWI, UNWRAPPING,
+                                  departures)
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
@@ -132,7 +133,8 @@ def _chi(method, settings):
         'ConsensusMethod': INVERSION[method].consensus}
     return Output(f'chi_{method}', 'Chimap', method, extra=f'references_{method}', metadata={
         'Units': 'ppm', **estimation, 'BackgroundRemoval': _algorithm(BACKGROUND, settings['background']),
-        'FieldMapping': _field_mapping(settings)})
+        'FieldMapping': _field_mapping(settings), 'Preset': settings['preset'],
+        'PresetDepartures': departures(settings)})
 
 
 def _field_outputs(settings, several):

@@ -1,11 +1,13 @@
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
 from qsmbids.cli.parser import build_parser, parse
 from qsmbids.core import methods
+from qsmbids.core.methods import PRESETS, departures
 
 
 @pytest.fixture
@@ -36,6 +38,7 @@ def test_help_answers_at_once():
     (['--nprocs', '1', '--omp-nthreads', '2'], 'more than'), (['-d', 'x'], 'NAME=PATH'),
     (['-d', 'x=/nowhere/at/all'], 'no folder'), (['--residual-threshold', '3'], '(0, 2]'),
     (['--output-spaces', 'MNI'], 'native'), (['--bids-filter-file', '/nowhere'], 'no file'), (['--colour'], '--colour'),
+    (['--preset', 'best'], 'best'),
     (['--boilerplate-only', '--reports-only'], 'exclude')])
 def test_wrong_flags_get_a_clear_error(capsys, arguments, flags, text):
     assert text in refused(capsys, [*arguments, *flags])
@@ -54,6 +57,40 @@ def test_choices_are_the_tables():
     assert choices['inversion'] == tuple(methods.INVERSION)
     assert choices['background'] == tuple(methods.BACKGROUND)
     assert choices['unwrapping'] == tuple(methods.UNWRAPPING)
+
+
+def test_a_preset_sets_what_nothing_else_does(arguments, tmp_path):
+    assert parse(arguments).preset == 'none'
+    consensus = parse([*arguments, '--preset', 'consensus'])
+    assert {name: getattr(consensus, name) for name in PRESETS['consensus']} == PRESETS['consensus']
+    assert departures(asdict(consensus)) == {}
+    chosen = parse([*arguments, '--preset', 'consensus', '--background', 'pdf', '--reference', 'csf'])
+    assert (chosen.background, chosen.reference, chosen.inversion) == ('pdf', 'csf', ('whqsm',))
+    assert departures(asdict(chosen)) == {'background': 'pdf', 'reference': 'csf'}
+    # The strength belongs to the method of the preset, and is not handed on to another.
+    for methods in (['tv'], ['whqsm', 'rts']):
+        assert parse([*arguments, '--preset', 'consensus', '--inversion', *methods]).inversion_lambda is None
+    assert parse([*arguments, '--preset', 'consensus', '--inversion-lambda', '1e-4']).inversion_lambda == 1e-4
+
+
+def test_a_preset_in_a_file_yields_to_the_file_and_the_command_line(arguments, tmp_path):
+    path = tmp_path / 'config.toml'
+    path.write_text('preset = "consensus"\nreference = "csf"\n')
+    config = parse([*arguments, '--config-file', str(path), '--echo-fit', 'nonlinear'])
+    assert (config.reference, config.echo_fit, config.inversion) == ('csf', 'nonlinear', ('whqsm',))
+    path.write_text(config.to_toml())
+    assert parse([*arguments, '--config-file', str(path)]) == config
+
+
+def test_the_consensus_preset_is_the_example_of_the_recommendation():
+    preset = PRESETS['consensus']
+    background, (inversion,) = methods.BACKGROUND[preset['background']], preset['inversion']
+    radii = background.parameters()
+    assert (radii['max_radius'], radii['min_radius'], radii['radius_step']) == (12, 1, 1)
+    solver = methods.INVERSION[inversion].parameters({'lambda': preset['inversion_lambda']})
+    assert solver['lambda'] * solver['phase_scale'] == pytest.approx(5e-4)
+    assert (solver['beta'], solver['max_iterations'], solver['tol']) == (150, 400, 1e-3)
+    assert methods.INVERSION[inversion].consensus and background.consensus
 
 
 def test_memory_units(arguments):

@@ -6,12 +6,13 @@ import pytest
 
 from qsmbids.bids import Acquisition
 from qsmbids.config import Config
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, REFERENCES, RELAXOMETRY, UNWRAPPING
+from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, PRESETS, REFERENCES, RELAXOMETRY,
+                                  UNWRAPPING)
 from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
 from qsmbids.workflows.base import METHOD_SETTINGS, init_qsmbids_wf
 from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 
-CHOICES = {'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS, 'background': BACKGROUND,
+CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS, 'background': BACKGROUND,
            'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
            'phase_sign': ('auto', '+', '-'), 'swi': (True, False), 'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
@@ -116,6 +117,15 @@ def test_methods_text_cites_what_it_used(acquisition, build, settings):
     numbered = [line for line in markdown.split('## References')[1].splitlines() if line.strip()]
     assert to_bibtex(text).count('@article') == len(numbered) >= 5
     assert to_html(text).startswith('<p>')
+
+
+def test_a_preset_and_what_departs_from_it_are_told(acquisition, build, tmp_path):
+    text = build([acquisition[0]], preset='consensus', **PRESETS['consensus'])[0].methods_text()
+    assert 'those of the consensus preset.' in text
+    settings = PRESETS['consensus'] | {'background': 'pdf'}
+    text = build([acquisition[0]], preset='consensus', **settings)[0].methods_text()
+    assert 'those of the consensus preset but for background (pdf).' in text
+    assert 'preset' not in build([acquisition[0]])[0].methods_text()
 
 
 def test_crash_files_go_to_the_acquisition(acquisition, build, tmp_path):

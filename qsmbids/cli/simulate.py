@@ -13,7 +13,7 @@ from qsmbids.cli.environment import run_command
 from qsmbids.files import FileError, cannot_write, read_json, write_json, write_text, write_tsv
 
 VENDORS = ('siemens', 'siemens_levels', 'philips', 'ge', 'radians', 'complex')
-COHORTS = ('healthy', 'parkinson', 'svd')
+COHORTS = ('healthy', 'parkinson', 'svd', 'pediatric')
 PATTERNS = ('lobar', 'deep', 'mixed')
 FIELD_OF_VIEW = (176, 208, 160)  # mm
 MIDDLE = (0, -17, 8)             # of the head, mm
@@ -25,8 +25,10 @@ README = """\
 # {name}
 
 Simulated multi-echo gradient-echo scans of digital heads by qsmbids {version}: no person was scanned.
-`derivatives/truth` holds what is known of them: susceptibility (ppm), R2* (1/s), brain mask, tissues, lesions, and
-total and local field (Hz). `simulation.json` holds the settings; the same settings give the same voxels.
+`derivatives/truth` holds what is known of them: susceptibility and the shares of its paramagnetic and
+diamagnetic sources (ppm), R2* (1/s), brain mask, tissues, lesions, and total and local field (Hz). `simulation.json`
+holds the settings; the same settings give the same voxels. `sourcedata/channels` holds what every coil received, along
+the fourth axis, where that was asked for.
 """
 
 
@@ -40,7 +42,8 @@ def build_parser():
     parser.add_argument('--participants', type=_count, required=True, metavar='N', help='how many')
     parser.add_argument('--cohort', choices=COHORTS, default=COHORTS[0],
                         help='parkinson, svd (small-vessel disease: 1 to 30 microbleeds, and what is taken for them): '
-                             'every second one is a patient, the others are controls [healthy]')
+                             'every second one is a patient, the others are controls; pediatric: 0 to 18 years '
+                             '[healthy]')
     parser.add_argument('--microbleeds', type=int, metavar='N', help='so many in every participant of any cohort')
     parser.add_argument('--pattern', choices=PATTERNS, help='where microbleeds lie: lobar, as in amyloid angiopathy; '
                         'deep, as in hypertension; mixed [random]')
@@ -52,12 +55,24 @@ def build_parser():
     parser.add_argument('--echo-times', type=_positive, nargs='+', metavar='S', default=(.004, .012, .020, .028),
                         help='in seconds [0.004 0.012 0.020 0.028]')
     parser.add_argument('--b0', type=_positive, metavar='T', default=3.,
-                        help='field strength; R2* and T1 stay those of 3 T [3]')
+                        help='field strength; R2* and T1 go with it [3]')
+    parser.add_argument('--variation', type=float, default=4., metavar='MM',
+                        help='how much the heads differ: SD of the velocity of a random deformation, 0 to 8; 0 gives '
+                             'heads without it and without texture in R2* [4]')
     parser.add_argument('--vendor', choices=VENDORS, default=VENDORS[0], help='how the images are stored [siemens]')
     parser.add_argument('--tilt', type=float, metavar='DEG', default=0.,
                         help='turn of the slices about the left-right axis [0]')
     parser.add_argument('--snr', type=_positive, metavar='S', default=40.,
                         help='mean magnitude of the brain in the first echo over the SD of the noise [40]')
+    parser.add_argument('--bipolar', type=_positive, nargs='?', const=2., metavar='RAD',
+                        help='even echoes are read with the opposite gradient: a phase that is linear along the '
+                             'readout, so much across the field of view [2]')
+    parser.add_argument('--motion', type=_positive, nargs='?', const=2., metavar='MM',
+                        help='the head moves in steps during the scan, by so much (SD along each axis) [2]')
+    parser.add_argument('--partial-fourier', type=_share, default=1., metavar='SHARE',
+                        help='share of the phase-encoding lines that are taken [1]')
+    parser.add_argument('--coils', type=_count, metavar='N',
+                        help='also write what each of so many coils receives, under sourcedata/channels')
     parser.add_argument('--seed', type=int, metavar='K', default=0, help='another seed is another cohort [0]')
     parser.add_argument('--nprocs', type=_count, metavar='N', help='cores to use [all of them]')
     return parser
@@ -110,6 +125,8 @@ def _check(parser, options):
         parser.error(f'--tilt is {options.tilt:g}, must lie within -90 and 90 degrees')
     if options.microbleeds is not None and not 0 <= options.microbleeds <= MOST_MICROBLEEDS:
         parser.error(f'--microbleeds is {options.microbleeds}, must be 0 to {MOST_MICROBLEEDS}')
+    if not 0 <= options.variation <= 8:
+        parser.error(f'--variation is {options.variation:g}, must be 0 to 8 mm')
     if options.seed < 0:
         parser.error(f'--seed is {options.seed}, must be at least 0')
     for path in options.anatomy:
@@ -156,36 +173,44 @@ def _head(paths, number, made):
 
 def _sequence(options):
     import numpy as np
+    from qsmbids.simulation.artefacts import Bipolar, Motion
     from qsmbids.simulation.signal import Sequence, centred_affine, rotation
     voxel_size = tuple(options.voxel_size)
     shape = tuple(2 * round(side / step / 2) for side, step in zip(FIELD_OF_VIEW, voxel_size))
     fineness = min(max(2, int(np.ceil(max(voxel_size) / 1.5))), 4)
     return Sequence(shape, centred_affine(rotation((1, 0, 0), options.tilt), voxel_size, shape, MIDDLE),
                     tuple(options.echo_times), repetition_time=max(.05, round(max(options.echo_times) * 1.3, 3)),
-                    b0_tesla=options.b0, snr=options.snr, supersampling=fineness)
+                    b0_tesla=options.b0, snr=options.snr, supersampling=fineness, channels=options.coils or 0,
+                    bipolar=Bipolar(options.bipolar) if options.bipolar else None,
+                    motion=Motion(shift=options.motion) if options.motion else None,
+                    partial_fourier=options.partial_fourier)
 
 
 def _write_participant(out, person, head, options):
     """Simulate into a hidden folder beside the data and move it in: truth first, so that images never lack it."""
-    from qsmbids.simulation.bids import write_scan, write_truth
+    from qsmbids.simulation.bids import write_channels, write_scan, write_truth
     from qsmbids.simulation.lesions import with_lesions
     from qsmbids.simulation.signal import simulate
     sequence = _sequence(options)
-    sample = partial(head, seed=person.head_seed, pose=person.pose, iron=person.iron)
+    head = partial(head, seed=person.head_seed, iron=person.iron, age=person.age, variation=options.variation,
+                   b0_tesla=options.b0)
     lesions = _lesions(head, person, sequence)
-    scan = simulate(with_lesions(sample, lesions, options.b0), sequence, person.scan_seed)
+    scan = simulate(with_lesions(partial(head, pose=person.pose), lesions, options.b0), sequence, person.scan_seed)
     name = f'sub-{person.label}'
     hidden = None
     try:
         hidden = Path(tempfile.mkdtemp(prefix='.', dir=out))
         write_scan(hidden, scan, {'sub': person.label}, options.vendor)
-        made = write_truth(hidden, scan, {'sub': person.label}, lesions)
-        truth = out / 'derivatives' / 'truth'
-        truth.mkdir(parents=True, exist_ok=True)
-        for path in made.iterdir():
-            if path.name == name and (truth / name).exists():
-                shutil.rmtree(truth / name)  # of a run that was stopped just here
-            os.replace(path, truth / path.name)
+        parts = [write_truth(hidden, scan, {'sub': person.label}, lesions)]
+        if scan.channels is not None:
+            parts.append(write_channels(hidden, scan, {'sub': person.label}, options.vendor))
+        for part in parts:
+            kept = out / part.relative_to(hidden)
+            kept.mkdir(parents=True, exist_ok=True)
+            for path in part.iterdir():
+                if path.name == name and (kept / name).exists():
+                    shutil.rmtree(kept / name)  # of a run that was stopped just here
+                os.replace(path, kept / path.name)
         os.replace(hidden / name, out / name)
     except OSError as error:
         raise cannot_write(out / name, error) from error
@@ -206,8 +231,7 @@ def _lesions(head, person, sequence):
         return ()
     shape = tuple(round(side / LESION_STEP) for side in FIELD_OF_VIEW)
     affine = centred_affine(np.eye(3), (LESION_STEP,) * 3, shape, MIDDLE)
-    drawn = draw_lesions(head(shape, affine, seed=person.head_seed, iron=person.iron), affine, person.lesions,
-                         (person.head_seed, 1), person.pattern,
+    drawn = draw_lesions(head(shape, affine), affine, person.lesions, (person.head_seed, 1), person.pattern,
                          view=(sequence.shape, np.linalg.inv(person.pose) @ sequence.affine))
     return tuple(lesion.moved(person.pose) for lesion in drawn)
 
@@ -220,7 +244,7 @@ def _write_tables(out, people):
               [dict(zip(columns, (f'sub-{p.label}', p.age, p.sex, p.group))) | p.lesions for p in people
                if (out / f'sub-{p.label}').is_dir()], columns)
     write_json(out / 'participants.json', {
-        'age': {'Description': 'Age at the scan', 'Units': 'year'},
+        'age': {'Description': 'Age at the scan, of children with fractions', 'Units': 'year'},
         'sex': {'Description': 'Sex', 'Levels': {'F': 'female', 'M': 'male'}},
         'group': {'Description': 'Study group', 'Levels': {'control': 'healthy', 'parkinson': "Parkinson's disease",
                                                              'svd': 'cerebral small-vessel disease'}},
@@ -231,6 +255,13 @@ def _count(text):
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f'{value} must be at least 1')
+    return value
+
+
+def _share(text):
+    value = float(text)
+    if not .5 < value <= 1:
+        raise argparse.ArgumentTypeError(f'{text} must be above 0.5 and at most 1')
     return value
 
 

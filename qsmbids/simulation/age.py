@@ -1,7 +1,7 @@
 """What age changes in a head, from birth to old age: size and shape, iron, myelin and water.
 
-Iron of pallidum, putamen and caudate grows as it does post mortem [1]_; the nuclei of midbrain and cerebellum follow the
-pallidum, cortex the putamen, and the thalamus loses iron after 40 [2]_. The susceptibility of the diamagnetic sources
+Iron of pallidum, putamen and caudate grows as it does post mortem [1]_; the nuclei of midbrain and cerebellum follow
+the pallidum, cortex the putamen, and the thalamus loses iron after 40 [2]_. The susceptibility of the diamagnetic sources
 goes with myelin: little at birth, most of it after two years, all in mid-life, less in old age [2]_. Water makes the
 relaxation of infants slow; that of white matter so much that its contrast to grey matter turns round: at birth R1 of
 cortex is 1.3 times that of white matter at 3 T, and R2 1.8 times [3]_.
@@ -14,7 +14,8 @@ References
 .. [1] Hallgren B, Sourander P. The effect of age on the non-haemin iron in the human brain. J Neurochem 1958;3:41-51.
 .. [2] Li W, et al. Differential developmental trajectories of magnetic susceptibility in human brain gray and white
    matter over the lifespan. Hum Brain Mapp 2014;35:2698-2713. Treit S, et al. R2* and quantitative
-   susceptibility mapping in deep gray matter of 498 healthy controls from 5 to 90 years. Hum Brain Mapp 2021;42:4597-4610.
+   susceptibility mapping in deep gray matter of 498 healthy controls from 5 to 90 years. Hum Brain Mapp
+   2021;42:4597-4610.
 .. [3] Williams L-A, et al. Neonatal brain: regional variability of in vivo MR imaging relaxation rates at 3.0 T.
    Radiology 2005;235:595-603.
 .. [4] Sgouros S, et al. Intracranial volume change in childhood. J Neurosurg 1999;91:610-616.
@@ -107,8 +108,8 @@ def tissues_at(age=None):
         t1, r2, m0 = (dry + (1 - dry) * at_birth for at_birth in (NEWBORN_WHITE if name in WHITE else NEWBORN_GREY))
         r2 *= tissue.r2star - tissue.r2_sources
         positive, negative = tissue.chi_positive + iron[name], tissue.chi_negative * myelin
-        aged[name] = replace(tissue, chi=positive + negative, diamagnetic=negative, t1=tissue.t1 * t1, m0=tissue.m0 * m0,
-                             r2star=r2 + RELAXIVITY * (positive - negative))
+        aged[name] = replace(tissue, chi=positive + negative, diamagnetic=negative, m0=tissue.m0 * m0,
+                             t1=tissue.t1 * t1, r2star=r2 + RELAXIVITY * (positive - negative))
     return aged
 
 

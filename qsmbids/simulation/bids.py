@@ -171,7 +171,7 @@ def write_channels(root, scan, entities, vendor='siemens'):
     Returns
     -------
     Path
-        The folder of the participant or session.
+        ``sourcedata/channels``.
 
     Raises
     ------
@@ -180,7 +180,8 @@ def write_channels(root, scan, entities, vendor='siemens'):
     """
     if scan.channels is None:
         raise ValueError('scan has no channels, must be simulated with sequence.channels above 0')
-    folder = _folder(Path(root) / 'sourcedata' / 'channels', entities, 'anat')
+    channels = Path(root) / 'sourcedata' / 'channels'
+    folder = _folder(channels, entities, 'anat')
     loudest = max(np.abs(scan.channels[..., echo, :]).max() for echo in range(scan.channels.shape[3]))
     for echo in range(scan.channels.shape[3]):
         volumes = []
@@ -189,7 +190,7 @@ def write_channels(root, scan, entities, vendor='siemens'):
             volumes.append((f'{stem}.nii.gz', stored.values, scan.sequence.affine, stored.slope, stored.intercept))
             write_json(f'{stem}.json', sidecar(scan.sequence, echo, MANUFACTURERS[vendor], stored.units))
         _write_volumes(volumes)
-    return folder.parent
+    return channels
 
 
 def sidecar(sequence, echo, manufacturer, units):
@@ -217,9 +218,9 @@ def sidecar(sequence, echo, manufacturer, units):
 def write_truth(root, scan, entities, lesions=()):
     """Write the ground truth of a scan under ``derivatives/truth`` of a data set.
 
-    Chi (ppm), R2* (1/s), brain mask and labels go to ``anat``, the total (shimmed) and local field in Hz to ``fmap``,
-    beside a magnitude as BIDS wants it. Lesions (see `qsmbids.simulation.lesions`) become a label map and a table,
-    which has no row where there are none.
+    Chi (ppm; also the shares of its paramagnetic and diamagnetic sources), R2* (1/s), brain mask and labels go to
+    ``anat``, the total (shimmed) and local field in Hz to ``fmap``, beside a magnitude as BIDS wants it. Lesions (see
+    `qsmbids.simulation.lesions`) become a label map and a table, which has no row where there are none.
 
     Returns
     -------
@@ -237,6 +238,8 @@ def write_truth(root, scan, entities, lesions=()):
     # BIDS wants a magnitude beside every field map.
     for folder, name, values, fields in (
             (anat, 'desc-truth_Chimap', scan.chi, {'Units': 'ppm'}),
+            (anat, 'desc-positive_Chimap', scan.chi_positive, {'Units': 'ppm'}),
+            (anat, 'desc-negative_Chimap', scan.chi - scan.chi_positive, {'Units': 'ppm'}),
             (anat, 'desc-truth_R2starmap', scan.r2star, {'Units': '1/s'}),
             (anat, 'desc-brain_mask', scan.mask.astype(np.uint8), {'Type': 'Brain'}),
             (anat, 'desc-truth_dseg', scan.labels, {'Manual': False}),

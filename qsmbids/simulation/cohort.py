@@ -1,25 +1,24 @@
-"""Who takes part in a simulated study: age, sex, group, the iron that both put into the deep nuclei, and lesions.
+"""Who takes part in a simulated study: age, sex, group, the iron of the person and of the disease, and lesions.
 
-Iron of pallidum, putamen and caudate grows with age as it does post mortem [1]_. In Parkinson's disease the substantia
-nigra holds more, by about the effect size that a meta-analysis of QSM studies found, 1.13 [2]_.
+In Parkinson's disease the substantia nigra holds more iron, by about the effect size that a meta-analysis of QSM
+studies found, 1.13 [1]_. What age does is the head's own affair (see `qsmbids.simulation.age`).
 
 References
 ----------
-.. [1] Hallgren B, Sourander P. The effect of age on the non-haemin iron in the human brain. J Neurochem 1958;3:41-51.
-.. [2] PubMed Central, PMC7270360.
+.. [1] PubMed Central, PMC7270360.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from qsmbids.simulation.age import age_iron
 from qsmbids.simulation.lesions import CLASSES, PATTERNS
 from qsmbids.simulation.signal import rotation
+from qsmbids.simulation.tissues import TISSUES
 
-COHORTS = {'healthy': (20, 85), 'parkinson': (50, 80), 'svd': (55, 85)}  # ages
-ADULT = 40.  # years: the age of the table of tissues
-# mg per 100 g: rise, rate (1/year), at birth; and the susceptibility of the iron at `ADULT`, ppm.
-IRON = {'pallidum': (21.41, .09, .37, .144), 'putamen': (14.62, .04, .46, .047), 'caudate': (9.66, .05, .33, .053)}
+COHORTS = {'healthy': (20, 85), 'parkinson': (50, 80), 'svd': (55, 85), 'pediatric': (0, 18)}  # ages
+HEALTHY = ('healthy', 'pediatric')
 NIGRAL_SD, NIGRAL_RISE = .035, .040  # ppm
 MOST_MICROBLEEDS = 30  # of a patient
 
@@ -31,10 +30,11 @@ class Participant:
     Attributes
     ----------
     label : str
-    age : int
+    age : int or float
+        Years; of the cohort ``'pediatric'`` to the hundredth.
     sex, group : str
     iron : dict
-        Tissue to the susceptibility that it has beyond the table, ppm.
+        Tissue to the susceptibility that it has beyond its age, ppm.
     pose : ndarray, shape (4, 4)
         How the head lies in the scanner.
     head_seed, scan_seed : int
@@ -45,7 +45,7 @@ class Participant:
     """
 
     label: str
-    age: int
+    age: float
     sex: str
     group: str
     iron: dict
@@ -63,8 +63,9 @@ def draw_participant(number, cohort='healthy', seed=0, microbleeds=None, pattern
     ----------
     number : int
         From 1 on. In the cohorts of a disease every second participant, from the first on, is a patient.
-    cohort : {'healthy', 'parkinson', 'svd'}
-        With small-vessel disease patients have 1 to 30 microbleeds, and all participants what is taken for them.
+    cohort : {'healthy', 'parkinson', 'svd', 'pediatric'}
+        With small-vessel disease patients have 1 to 30 microbleeds, and all participants what is taken for them. Of
+        children, a quarter are infants of up to 14 months.
     seed : int, default 0
     microbleeds : int, optional
         How many this participant has, whatever the cohort.
@@ -85,12 +86,17 @@ def draw_participant(number, cohort='healthy', seed=0, microbleeds=None, pattern
     if number < 1:
         raise ValueError(f'number is {number}, must be at least 1')
     rng = np.random.Generator(np.random.PCG64([seed, number]))
-    patient = cohort != 'healthy' and number % 2 == 1
-    age = int(rng.integers(*COHORTS[cohort], endpoint=True))
-    iron = age_iron(age)
+    patient = cohort not in HEALTHY and number % 2 == 1
+    if cohort == 'pediatric':
+        # More of those in whom much changes in a year.
+        age = round(COHORTS[cohort][1] * rng.random() ** 2, 2)
+    else:
+        age = int(rng.integers(*COHORTS[cohort], endpoint=True))
+    # Persons differ less before there is iron in which they could.
+    spread = NIGRAL_SD * (1 + age_iron(age)['substantia_nigra'] / TISSUES['substantia_nigra'].chi_positive)
     rise = NIGRAL_RISE * (patient and cohort == 'parkinson')
-    iron['substantia_nigra'] = max(NIGRAL_SD * rng.standard_normal() + rise, -.08)
-    iron['subthalamic'] = .3 * iron['substantia_nigra']
+    nigral = float(spread * max(rng.standard_normal(), -2.3) + rise)
+    iron = {'substantia_nigra': nigral, 'subthalamic': .3 * nigral}
     pose = np.eye(4)
     pose[:3, :3] = rotation(rng.standard_normal(3), min(abs(4 * rng.standard_normal()), 10))
     pose[:3, 3] = np.round(2 * rng.standard_normal(3), 6)
@@ -112,13 +118,3 @@ def _lesions(rng, cohort, patient):
                    'deep_iron': int(rng.poisson(.8)), 'haemorrhage': int(rng.random() < .1) * patient,
                    'pvs': int(rng.integers(2, 12))}
     return counts, str(rng.choice(list(PATTERNS)))
-
-
-def age_iron(age):
-    """Return what the iron of an age adds to the susceptibility of the table, ppm, per tissue."""
-    added = {}
-    for name, (rise, rate, birth, chi) in IRON.items():
-        now, adult = (rise * (1 - np.exp(-rate * years)) + birth for years in (age, ADULT))
-        added[name] = float(chi * (now / adult - 1))
-    added['pallidum_internal'] = added['pallidum']
-    return added

@@ -19,7 +19,7 @@ from scipy.ndimage import map_coordinates
 STEP, SHAPE = 4., (67, 76, 76)
 ORIGIN = np.array([-132., -156., -192.])  # head coordinates, mm
 CELL = 60.      # mm: how smooth the random deformation is
-DOUBLINGS = 5
+DOUBLINGS = 7
 STRETCH_SD, STRETCH_MAX = .04, .15
 SHEAR_SD, SHEAR_MAX = .025, .08
 # How deep inside the ventricles and how far outside their widening ends, mm.
@@ -64,10 +64,12 @@ def smooth_noise(lattice, points, cell):
     return field / np.float32(np.sqrt(variance))
 
 
+@lru_cache(maxsize=1)
 def grid_points():
-    """Return the coordinates of the grid of a deformation, float32 (3, n), mm."""
-    grid = np.indices(SHAPE, np.float32).reshape(3, -1)
-    return grid * np.float32(STEP) + ORIGIN.astype(np.float32)[:, None]
+    """Return the coordinates of the grid of a deformation, float32 (3, n), mm; read-only."""
+    points = np.indices(SHAPE, np.float32).reshape(3, -1) * np.float32(STEP) + ORIGIN.astype(np.float32)[:, None]
+    points.flags.writeable = False
+    return points
 
 
 @lru_cache(maxsize=4)
@@ -126,7 +128,9 @@ def age_deformation(stature, ventricles, cover):
     if stature.widening:
         distance = ventricles(points).reshape(SHAPE)
         inside, outside = 1 + distance / WIDENING_INSIDE, 1 - distance / WIDENING_OUTSIDE
-        velocity -= np.float32(stature.widening) * np.clip(np.minimum(inside, outside), 0, 1) * _outwards(distance)
+        # The speed falls on the way from the new wall to the old one.
+        speed = -WIDENING_OUTSIDE * np.log(1 - stature.widening / WIDENING_OUTSIDE)
+        velocity -= np.float32(speed) * np.clip(np.minimum(inside, outside), 0, 1) * _outwards(distance)
     if stature.skull_loss:
         distance = cover(points).reshape(SHAPE)
         rise, fall = distance / SHELL, (FADE_END - distance) / (FADE_END - FADE_START)

@@ -108,8 +108,8 @@ class Scan:
         The total field after the shim, ppm; mean over each voxel.
     local_field : ndarray, float32, shape (nx, ny, nz)
         The field of the susceptibility inside the brain alone, ppm.
-    chi, r2star : ndarray, float32, shape (nx, ny, nz)
-        Means over each voxel, ppm and 1/s.
+    chi, chi_positive, r2star : ndarray, float32, shape (nx, ny, nz)
+        Means over each voxel, ppm and 1/s. `chi_positive` is of the paramagnetic sources alone.
     labels : ndarray, uint8, shape (nx, ny, nz)
         The tissue that fills most of each voxel.
     mask : ndarray, bool, shape (nx, ny, nz)
@@ -123,6 +123,7 @@ class Scan:
     field: np.ndarray
     local_field: np.ndarray
     chi: np.ndarray
+    chi_positive: np.ndarray
     r2star: np.ndarray
     labels: np.ndarray
     mask: np.ndarray
@@ -166,8 +167,14 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
     local = enclosed_field(head.chi * brain, np.array(sequence.voxel_size) / factor, sequence.b0_dir)
     signal, channels = acquire(head, field, sequence, seed)
     return Scan(sequence, signal, block_mean(field, factor), block_mean(local, factor),
-                block_mean(head.chi, factor), block_mean(head.map('r2star'), factor), _majority(head, factor),
-                block_mean(brain, factor) > .5, channels)
+                block_mean(head.chi, factor), _mean_positive(head, factor), block_mean(head.map('r2star'), factor),
+                _majority(head, factor), block_mean(brain, factor) > .5, channels)
+
+
+def _mean_positive(head, factor):
+    """Return the mean of the paramagnetic susceptibility in blocks, one layer of them after the other."""
+    layers = [slice(start, start + factor) for start in range(0, head.labels.shape[0], factor)]
+    return np.concatenate([block_mean(head[layer].chi_positive(), factor) for layer in layers])
 
 
 def _check(sequence):
@@ -292,7 +299,8 @@ def _receive(signal, sequence, sd, rng):
     """Return the signal combined of noisy coils, and that of every coil."""
     received = np.empty((*signal.shape, sequence.channels), np.complex64)
     combined = np.zeros(signal.shape, np.complex64)
-    for number, sensitivity in enumerate(sensitivities(sequence.channels, sequence.shape, sequence.affine, rng)):
+    array = sensitivities(sequence.channels, sequence.shape, sequence.affine, rng.spawn(1)[0])  # with any noise
+    for number, sensitivity in enumerate(array):
         channel = signal * sensitivity[..., None]
         _add_noise(channel, sd, rng)
         if sequence.partial_fourier < 1:

@@ -87,6 +87,33 @@ def test_what_does_not_fit_is_refused(cohort, tmp_path, capsys):
     assert 'empty.nii.gz: labels has no voxel of thalamus' in capsys.readouterr().err
 
 
+def test_coils_motion_and_a_bipolar_readout_make_a_valid_data_set(tmp_path, validator_errors):
+    out = tmp_path / 'bids'
+    assert main([str(out), '--participants', '1', '--coils', '3', '--motion', '--bipolar', '3', '--partial-fourier',
+                 '.75', *COARSE]) == 0
+    assert validator_errors(out) == []
+    settings = json.loads((out / 'simulation.json').read_text())
+    assert (settings['coils'], settings['motion'], settings['bipolar']) == (3, 2, 3)
+    anat = out / 'sub-01' / 'anat'
+    assert json.loads((anat / 'sub-01_echo-1_part-mag_MEGRE.json').read_text())['PartialFourier'] == .75
+    coils = nib.load(out / 'sourcedata' / 'channels' / 'sub-01' / 'anat' / 'sub-01_echo-2_part-mag_MEGRE.nii.gz')
+    assert coils.shape == (*nib.load(anat / 'sub-01_echo-2_part-mag_MEGRE.nii.gz').shape, 3)
+    subjects = find_subjects(out)
+    assert [a.problems for a in find_acquisitions(load_layout(out, subjects), subjects)] == [()]
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ['derivatives', 'sourcedata', 'sub-01']
+
+
+@pytest.mark.parametrize('tesla', ['1.5', '7'])
+def test_any_field_strength(tmp_path, tesla):
+    assert main([str(tmp_path / 'bids'), '--participants', '1', '--b0', tesla, *COARSE]) == 0
+    anat = tmp_path / 'bids' / 'derivatives' / 'truth' / 'sub-01' / 'anat'
+    mask, r2star = (nib.load(anat / f'sub-01_desc-{name}.nii.gz').get_fdata() for name in ('brain_mask', 'truth_R2starmap'))
+    low, high = {'1.5': (8, 17), '7': (20, 50)}[tesla]
+    assert low < np.median(r2star[mask > 0]) < high
+    fields = json.loads((tmp_path / 'bids' / 'sub-01' / 'anat' / 'sub-01_echo-1_part-mag_MEGRE.json').read_text())
+    assert fields['MagneticFieldStrength'] == float(tesla)
+
+
 def test_a_full_disk_leaves_nothing_half_done(cohort, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, 'No space left on device')
@@ -143,7 +170,7 @@ def test_lesions_change_nothing_else_about_a_participant():
 @pytest.mark.parametrize('wrong', [['--participants', '0'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
                                    ['--voxel-size', '0', '1', '1'], ['--voxel-size', '20', '1', '1'],
                                    ['--tilt', '100'], ['--seed', '-1'], ['--anatomy', 'nowhere.nii.gz'],
-                                   ['--vendor', 'bruker'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan'],
+                                   ['--vendor', 'bruker'], ['--partial-fourier', '.4'], ['--coils', '0'], ['--motion', '-1'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan'],
                                    ['--microbleeds', '101'], ['--pattern', 'anywhere']])
 def test_wrong_command_lines_end_with_2(tmp_path, wrong, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -181,7 +208,7 @@ def test_children_have_ages_of_children_and_heads_of_their_age(tmp_path, validat
     assert 0 <= min(ages) < .3 and 14 < max(ages) <= 18 and np.mean(np.array(ages) < 2) > .2
     assert all(round(age, 2) == age for age in ages)
     assert all(draw_participant(number, 'pediatric').group == 'control' for number in (1, 2))
-    youngest = int(np.argmin(ages[:12])) + 1
+    youngest = next(number for number, age in enumerate(ages, 1) if age < 2)
     out = tmp_path / 'bids'
     assert main([str(out), '--participants', str(youngest), '--cohort', 'pediatric', *COARSE]) == 0
     assert validator_errors(out) == []
@@ -191,5 +218,3 @@ def test_children_have_ages_of_children_and_heads_of_their_age(tmp_path, validat
     ).get_fdata().sum() * .81 for row in rows}
     young, old = (volumes[str(pick(ages[:youngest]))] for pick in (min, max))
     assert young < .8 * old
-
-

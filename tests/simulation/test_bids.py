@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 from functools import partial
 
 import nibabel as nib
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from qsmbids.core.phase import complex_to_polar, has_alternating_slices, phase_to_radians, undo_alternating_slices
-from qsmbids.simulation.bids import (VENDORS, sidecar, store, write_description, write_scan,
+from qsmbids.simulation.bids import (VENDORS, sidecar, store, write_channels, write_description, write_scan,
                                      write_truth, write_volume)
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, simulate
+from qsmbids.simulation.tissues import LABELS
 
 SHAPE = (16, 20, 14)
 TILT = np.array([[.8, -.6, 0, -90], [.6, .8, 0, -131], [0, 0, 1, -66], [0, 0, 0, 1]])
@@ -97,6 +99,28 @@ def test_the_same_scan_gives_the_same_bytes(tmp_path, scan):
     assert all((tmp_path / 'a' / f).read_bytes() == (tmp_path / 'b' / f).read_bytes() for f in files)
 
 
+def test_coils_lie_along_the_fourth_axis_and_share_a_scale(tmp_path, scan):
+    gains = np.array([.5, .3, .1j], np.complex64)
+    write_channels(tmp_path, replace(scan, channels=scan.signal[..., None] * gains), {'sub': '01'}, 'radians')
+    folder = tmp_path / 'sourcedata' / 'channels' / 'sub-01' / 'anat'
+    assert sorted(p.name for p in folder.glob('*.nii.gz')) == [
+        f'sub-01_echo-{echo}_part-{part}_MEGRE.nii.gz' for echo in (1, 2) for part in ('mag', 'phase')]
+    magnitude = np.stack([nib.load(folder / f'sub-01_echo-{echo}_part-mag_MEGRE.nii.gz').get_fdata()
+                          for echo in (1, 2)], axis=3)
+    expected = np.abs(scan.signal[..., None] * gains)
+    assert magnitude == pytest.approx(expected * 4095 / expected.max(), abs=.51)
+    phase = nib.load(folder / 'sub-01_echo-2_part-phase_MEGRE.nii.gz').get_fdata()
+    assert np.exp(1j * phase[..., 2]) == pytest.approx(1j * np.exp(1j * np.angle(scan.signal[..., 1])), abs=1e-3)
+    with pytest.raises(ValueError, match='channels'):
+        write_channels(tmp_path, scan, {'sub': '01'})
+
+
+def test_partial_fourier_stands_in_the_sidecar(scan):
+    assert 'PartialFourier' not in sidecar(scan.sequence, 0, 'Siemens', 'rad')
+    fields = sidecar(replace(scan.sequence, partial_fourier=.75, phase_encoding=2), 0, 'Siemens', 'rad')
+    assert (fields['PartialFourier'], fields['PhaseEncodingDirection']) == (.75, 'k')
+
+
 def test_sidecars_can_be_inherited_and_broken(tmp_path, scan):
     write_scan(tmp_path, scan, {'sub': '01', 'acq': 'x'}, 'complex', inherit=True, omit=('EchoTime',))
     assert not list((tmp_path / 'sub-01').rglob('*.json'))
@@ -112,6 +136,12 @@ def test_truth_is_a_valid_derivative(tmp_path, scan, validator_errors):
     truth = write_truth(tmp_path, scan, {'sub': '01'})
     chi = nib.load(truth / 'sub-01' / 'anat' / 'sub-01_desc-truth_Chimap.nii.gz')
     assert np.array_equal(chi.get_fdata(dtype=np.float32), scan.chi)
+    positive, negative = (nib.load(truth / 'sub-01' / 'anat' / f'sub-01_desc-{sign}_Chimap.nii.gz').get_fdata()
+                          for sign in ('positive', 'negative'))
+    assert positive.min() >= 0 and negative.max() < 1e-6
+    assert positive + negative == pytest.approx(scan.chi, abs=1e-6)
+    white = scan.labels == LABELS['white_matter']
+    assert -negative[white].mean() > positive[white].mean() > 0
     local = nib.load(truth / 'sub-01' / 'fmap' / 'sub-01_desc-local_fieldmap.nii.gz').get_fdata()
     assert local == pytest.approx(scan.local_field * 127.731, rel=1e-4, abs=1e-6)  # 42.577 MHz/T at 3 T
     assert validator_errors(tmp_path) == [] and validator_errors(truth) == []

@@ -307,7 +307,7 @@ class _Ground:
         if (kind, region) not in self.kept:
             allowed = self.regions == 1 + list(REGIONS).index(region)
             if kind in HOSTS:
-                allowed &= np.isin(self.head.labels, [LABELS[name] for name in HOSTS[kind]])
+                allowed &= np.isin(self.head.labels, self._hosts(kind))
             self.kept[kind, region] = np.flatnonzero(allowed)
         return self.kept[kind, region]
 
@@ -318,8 +318,8 @@ class _Ground:
             return None
         return (None, *REGIONS)[self.regions[tuple(index)]]
 
-    def holds(self, body):
-        """Return whether a body lies in solid tissue of the brain, but for a little in sulci and veins."""
+    def holds(self, body, kind):
+        """Return whether a body lies in solid tissue, but for a little in sulci and veins; half of it in its host."""
         axes = np.array(body.axes) + .5
         points = np.concatenate([_BALL * axes + (0, 0, t * body.stretch) for t in np.linspace(-1, 1, 5)])
         points = body.frame @ points.T + body.centre[:, None]
@@ -328,7 +328,11 @@ class _Ground:
             if np.any(at < 0) or np.any(at >= np.array(shape)[:, None]):
                 return False
         labels = self.head.labels[tuple(at)]
-        return not self.barred[labels].any() and self.wet[labels].mean() <= MOST_FLUID
+        at_home = kind not in HOSTS or np.isin(labels, self._hosts(kind)).mean() >= .5
+        return at_home and not self.barred[labels].any() and self.wet[labels].mean() <= MOST_FLUID
+
+    def _hosts(self, kind):
+        return [LABELS[name] for name in HOSTS[kind]]
 
 
 _BALL = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 3), axis=-1).reshape(-1, 3)
@@ -376,7 +380,7 @@ def _place(kind, mix, lesions, ground, rng):
         pose = np.eye(4)
         pose[:3, 3] = centre - lesion.centre
         put = lesion.moved(pose)
-        if all(ground.holds(body) for body in put.bodies):
+        if all(ground.holds(body, kind) for body in put.bodies):
             return _settled(put, region, ground)
     raise ValueError(f'counts asks for a {kind} more than the head has room for ({region}, {len(lesions)} lesions)')
 

@@ -200,6 +200,8 @@ def test_regions_are_those_of_the_tissue(head, drawn):
         assert (lesion.centre[0] > 0) == (lesion.hemisphere == 'R')
         if lesion.region == 'infratentorial':
             assert lesion.centre[2] < 0
+        if lesion.kind == 'deep_iron':
+            assert name.startswith('pallidum')
 
 
 @pytest.mark.parametrize('pattern, regions', [('lobar', {'lobar'}), ('deep', {'deep', 'infratentorial'}),

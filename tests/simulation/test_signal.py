@@ -6,6 +6,7 @@ import pytest
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from qsmbids.core.phase import radians_to_ppm
+from qsmbids.simulation.artefacts import Bipolar, Motion
 from qsmbids.simulation.head import Head, digital_head
 from qsmbids.simulation.signal import Sequence, acquire, fine_grid, simulate
 from qsmbids.simulation.tissues import Tissue
@@ -123,7 +124,62 @@ def test_truth_is_on_the_grid_of_the_scan():
     assert 1e6 < scan.mask.sum() * 12 ** 3 < 2e6
 
 
-@pytest.mark.parametrize('fields', [{'echo_times': ()}, {'echo_times': (-.1,)}, {'supersampling': 0}])
+def noisy_phantom(seed=3, **fields):
+    """Acquire water without a field, SNR 50, or as `fields` say."""
+    sequence = replace(plain((16, 18, 12), np.diag([9., 8, 10, 1]), (.004, .012)), **{'snr': 50, **fields})
+    return acquire(uniform(sequence), np.zeros(fine_grid(sequence)[1], np.float32), sequence, seed)
+
+
+def test_coils_share_the_signal_and_each_has_its_own_noise():
+    plain_signal, none = noisy_phantom(snr=None)
+    assert none is None
+    combined, channels = noisy_phantom(snr=None, channels=5)
+    assert channels.shape == (16, 18, 12, 2, 5) and channels.dtype == np.complex64
+    assert combined == pytest.approx(plain_signal, rel=1e-4)
+    assert (np.abs(channels) ** 2).sum(axis=-1) == pytest.approx(np.abs(plain_signal) ** 2, rel=1e-4)
+    # The echoes of a coil share one phase offset.
+    turn = np.angle(channels[..., 1, :] * channels[..., 0, :].conj())
+    assert np.abs(turn).max() < 1e-3
+    noisy_combined, noisy_channels = noisy_phantom(channels=5)
+    sd = np.abs(plain_signal[..., 0]).mean() / 50
+    noise = np.concatenate([noisy_channels - channels, (noisy_combined - combined)[..., None]], axis=-1)
+    spread = noise.reshape(-1, 6).real.std(axis=0)
+    assert spread == pytest.approx(np.full(6, sd), rel=.05)
+    correlation = np.corrcoef(noise[..., :5].reshape(-1, 5).T)
+    assert np.abs(correlation - np.eye(5)).max() < .1
+
+
+def test_a_bipolar_readout_turns_even_echoes_alone():
+    plain_signal, bipolar = (noisy_phantom(snr=None, bipolar=b)[0] for b in (None, Bipolar(1.5, .2)))
+    turn = np.angle(bipolar * plain_signal.conj())
+    assert np.abs(turn[..., 0]).max() < 1e-5
+    along = .2 + 1.5 * (np.arange(16) - 7.5) / 16
+    assert turn[..., 1] == pytest.approx(np.broadcast_to(along[:, None, None], (16, 18, 12)), abs=1e-5)
+
+
+def test_motion_drift_and_partial_fourier_act_along_the_phase_encoding():
+    sample = partial(digital_head, seed=1)
+    clean = simulate(sample, HEAD_SEQUENCE, 5)
+    for fields in ({'motion': Motion(6, 8., 3.)}, {'drift_hz': 60.}, {'partial_fourier': .6}):
+        scan = simulate(sample, replace(HEAD_SEQUENCE, phase_encoding=2, **fields), 5)
+        assert np.array_equal(scan.field, clean.field)
+        difference = np.abs(scan.signal - clean.signal)[scan.mask]
+        assert difference.mean() > .01 * np.abs(clean.signal[scan.mask]).mean(), fields
+        middle = np.fft.fft(scan.signal, axis=2)[:, :, 0]
+        reference = np.fft.fft(clean.signal, axis=2)[:, :, 0]
+        if 'partial_fourier' in fields:
+            assert middle == pytest.approx(reference, abs=1e-5)
+
+
+@pytest.mark.parametrize('tesla', [1.5, 3, 7])
+def test_phase_grows_with_the_field_strength(tesla):
+    sequence = plain((8, 8, 8), np.eye(4), (.01,), b0_tesla=tesla)
+    signal = acquire(uniform(sequence), np.full((16, 16, 16), .1, np.float32), sequence)[0]
+    assert np.angle(signal) == pytest.approx(2 * np.pi * 4.2577 * tesla * .01, rel=1e-4)  # 0.1 ppm, Hz per T
+
+
+@pytest.mark.parametrize('fields', [{'echo_times': ()}, {'echo_times': (-.1,)}, {'supersampling': 0}, {'channels': -1},
+                                    {'readout': 3}, {'phase_encoding': 0}, {'partial_fourier': .5}])
 def test_impossible_sequences_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         simulate(digital_head, replace(HEAD_SEQUENCE, **fields))

@@ -164,9 +164,12 @@ def _cases(options):
     if not truths:
         raise FileError(f'{options.truth}: holds no *_desc-truth_Chimap.nii.gz. Give the folder derivatives/truth of a '
                         'simulated data set.')
+    # The sources of either sign are part of the truth, too.
+    true = {path.with_name(f'{name}_desc-{part}_Chimap.nii.gz') for name, path in truths.items()
+            for part in ('truth', 'positive', 'negative')}
     found, warnings = defaultdict(dict), []
     for prefix, folder in _prefixes(options).items():
-        paths = [path for path in sorted(folder.rglob('*_Chimap.nii.gz')) if path not in truths.values()]
+        paths = [path for path in sorted(folder.rglob('*_Chimap.nii.gz')) if path not in true]
         if not paths:
             raise FileError(f'{folder}: holds no *_Chimap.nii.gz to score. Give the output folder of a pipeline.')
         for path in paths:

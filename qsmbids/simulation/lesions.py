@@ -49,10 +49,11 @@ HOSTS = {'deep_iron': ('pallidum', 'pallidum_internal'),
          'pvs': ('white_matter', 'putamen', 'caudate', 'thalamus', 'pallidum')}
 QUANTITIES = ('r2star', 'm0', 't1', 'chi_positive')  # of a head that lesions change beside chi
 CAPSULE_MM = 6.        # so near the deep nuclei white matter is deep as well: the capsules
+CAPSULE_SHARE = .25    # of the places of deep lesions
 GAP_MM = 1.            # between lesions
 CLUSTERED = .15        # share of the microbleeds that lie beside another one
 MOST_FLUID = .1        # share of a lesion that may lie in a sulcus or a vein
-FINENESS = 5           # samples per shortest half-axis
+FINENESS, COARSEST, PARTS = 5, 2, 12  # samples per shortest half-axis, the fewest of them; enough per voxel
 TRIES, SIZES = 300, 20
 
 LESION_COLUMNS = {
@@ -308,7 +309,13 @@ class _Ground:
             allowed = self.regions == 1 + list(REGIONS).index(region)
             if kind in HOSTS:
                 allowed &= np.isin(self.head.labels, self._hosts(kind))
-            self.kept[kind, region] = np.flatnonzero(allowed)
+            found = np.flatnonzero(allowed)
+            if region == 'deep':
+                white = self.head.labels.flat[found] == LABELS['white_matter']
+                grey, white = found[~white], found[white]
+                most = int(grey.size * CAPSULE_SHARE / (1 - CAPSULE_SHARE)) or white.size
+                found = np.concatenate([grey, white[::max(white.size // max(most, 1), 1)]])
+            self.kept[kind, region] = found
         return self.kept[kind, region]
 
     def region_at(self, point):
@@ -498,8 +505,10 @@ def _shares(bodies, affine, size=1.):
     turned = np.array([back @ body.frame for body in bodies])
     extent = np.sqrt(((turned * axes[:, None]) ** 2).sum(axis=2)) + np.abs(turned[:, :, 2]) * stretch[:, None]
     to_ball = np.array([body.frame.T @ linear / a[:, None] for body, a in zip(bodies, axes)])
-    # Enough samples for the thinnest body, and some of each voxel for the largest.
-    parts = np.maximum(np.ceil(FINENESS * np.array(voxel_size_of(affine)) / axes.min()), 3).astype(int)
+    # Enough samples for the thinnest body, but no more than a coarse voxel needs; some of each voxel for the largest.
+    per_voxel = np.array(voxel_size_of(affine)) / axes.min()
+    parts = np.minimum(FINENESS * per_voxel, np.maximum(PARTS, COARSEST * per_voxel))
+    parts = np.maximum(np.ceil(parts), 3).astype(int)
     low = np.floor(((centres - extent).min(axis=0) + .5) * parts).astype(int)
     high = np.ceil(((centres + extent).max(axis=0) + .5) * parts).astype(int)
     first = low // parts

@@ -211,6 +211,13 @@ def test_patterns(head, pattern, regions):
     assert set(found) == regions
 
 
+def test_deep_ones_lie_in_nuclei_for_the_most_part(head):
+    ground = module._Ground(head, AFFINE, None)
+    found = head.labels.flat[ground.candidates('cmb', 'deep')]
+    assert np.mean(found == LABELS['white_matter']) == pytest.approx(module.CAPSULE_SHARE, abs=.05)
+    assert np.isin(found, [LABELS[name] for name in (*REGIONS['deep'], 'white_matter')]).all()
+
+
 def test_some_lie_in_clusters(head, monkeypatch):
     def nearest(seed):
         centres = np.array([lesion.centre for lesion in draw_lesions(head, AFFINE, {'cmb': 15}, seed, 'lobar')])

@@ -9,6 +9,7 @@ from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import prepare_echoes
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.masks import brain_mask, reliable_mask
+from qsmbids.core.mending import mend_field
 from qsmbids.core.methods import BACKGROUND, INVERSION
 from qsmbids.core.phase import center_frequency
 from qsmbids.core.regions import Reference, find_csf, reference_chi
@@ -127,8 +128,11 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                             center_frequency(b0_tesla, imaging_frequency_mhz),
                             offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit)
         reliable = reliable_mask(brain, field.residual, field.quality, threshold=residual_threshold)
+        mended = mend_field(field.field, reliable, field.residual, field.quality, echoes.magnitude, echo_times,
+                            voxel_size, center_frequency(b0_tesla, imaging_frequency_mhz), b0_dir=b0_dir,
+                            threshold=residual_threshold)
         remove, invert = BACKGROUND[background], INVERSION[inversion]
-        local, known = remove.load()(field.field, reliable, voxel_size, b0_dir=b0_dir,
+        local, known = remove.load()(mended.field, reliable, voxel_size, b0_dir=b0_dir,
                                      **remove.arguments(background_parameters))
         chi = invert.load()(local, known, voxel_size, b0_dir=b0_dir, **invert.arguments(inversion_parameters))
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
@@ -140,7 +144,7 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
             warnings += found
     referenced = reference_chi(chi, known, csf, reference)
     return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
-                     total_field=field.field, local_field=local, residual=field.residual, quality=field.quality,
+                     total_field=mended.field, local_field=local, residual=field.residual, quality=field.quality,
                      relaxation=relaxation, csf_mask=csf, reference=referenced.used,
-                     references=referenced.references, notes=echoes.notes,
+                     references=referenced.references, notes=(*echoes.notes, *mended.notes),
                      warnings=(*warnings, *referenced.warnings))

@@ -2,10 +2,12 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
+from qsmbids.core.certainty import field_weight
 from qsmbids.core.fieldmap import total_field
+from qsmbids.core.mending import mend_field
 from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
 from qsmbids.core.phase import ppm_to_hz
-from qsmbids.interfaces.base import NumericInputSpec, NumericInterface
+from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface
 from qsmbids.interfaces.images import load_array, load_mask, save_array
 
 
@@ -40,6 +42,39 @@ class TotalField(NumericInterface):
         for name, volume in (('field', result.field), ('residual', result.residual), ('quality', result.quality),
                              ('unwrapped', result.unwrapped[..., -1])):
             self._results[name] = save_array(folder / f'{name}.nii', volume, chosen.mask)
+
+
+class MendFieldInputSpec(GridInputSpec):
+    field = File(exists=True, mandatory=True, desc='total field, ppm')
+    mask = File(exists=True, mandatory=True, desc='where it is to be used')
+    residual = File(exists=True, mandatory=True, desc='relative residual of the echo fit')
+    quality = File(exists=True, mandatory=True, desc='voxel quality of the unwrapping')
+    magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='s')
+    center_frequency_hz = traits.Float(mandatory=True, desc='turns Hz into ppm')
+    threshold = traits.Float(0.3, usedefault=True, desc='largest residual and least quality to trust')
+
+
+class MendFieldOutputSpec(TraitedSpec):
+    field = File(desc='ppm')
+    weight = File(desc='how certain the field is, 0 to 1')
+    notes = traits.List(traits.Str, desc='what was done')
+
+
+class MendField(NumericInterface):
+    input_spec = MendFieldInputSpec
+    output_spec = MendFieldOutputSpec
+
+    def _compute(self, folder):
+        chosen = self.inputs
+        magnitude, mask, residual = load_array(chosen.magnitude), load_mask(chosen.mask), load_array(chosen.residual)
+        result = mend_field(load_array(chosen.field), mask, residual, load_array(chosen.quality), magnitude,
+                            chosen.echo_times, chosen.voxel_size, chosen.center_frequency_hz, b0_dir=chosen.b0_dir,
+                            threshold=chosen.threshold)
+        weight = field_weight(magnitude, residual, chosen.echo_times, mask)
+        self._results['field'] = save_array(folder / 'field.nii', result.field, chosen.field)
+        self._results['weight'] = save_array(folder / 'weight.nii', weight, chosen.field)
+        self._results['notes'] = list(result.notes)
 
 
 class FieldToHertzInputSpec(NumericInputSpec):

@@ -28,6 +28,7 @@ class AssessQualityInputSpec(NumericInputSpec):
     facts = traits.Dict(desc='what is known of the acquisition and the settings')
     notes = traits.List(traits.Str)
     metadata_notes = traits.List(traits.Str)
+    field_notes = traits.List(traits.Str)
     metadata_warnings = traits.List(traits.Str)
     input_warnings = traits.List(traits.Str)
     csf_warnings = traits.List(traits.Str)
@@ -55,8 +56,9 @@ class AssessQuality(NumericInterface):
                      *given(chosen.csf_warnings, [])]
         for found in given(chosen.reference_warnings, []):
             warnings += [w for w in found if w not in warnings]
-        content = {'metrics': metrics, 'references': references, 'notes': [*given(chosen.metadata_notes, []), *given(chosen.notes, [])],
-                   'warnings': warnings}
+        content = {'metrics': metrics, 'references': references, 'warnings': warnings,
+                   'notes': [note for found in (chosen.metadata_notes, chosen.notes, chosen.field_notes)
+                             for note in given(found, [])]}
         self._results['quality'] = write_json(folder / 'qc.json', content)
         self._results['compliance'] = write_json(
             folder / 'compliance.json', compliance(given(chosen.facts, {}), metrics, references, warnings))

@@ -168,7 +168,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
     parameters = None if settings['inversion_lambda'] is None else {'lambda': settings['inversion_lambda']}
     field_wf = init_field_wf(
         echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
-        center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],
+        b0_dir=acquisition.b0_dir, center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],
         unwrapping=settings['unwrapping'], fit=settings['echo_fit'],
         residual_threshold=settings['residual_threshold'], **sizes)
     qsm_wf = init_qsm_wf(
@@ -180,7 +180,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         (node('masking_wf'), field_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
         (field_wf, qsm_wf, [('outputnode.field', 'inputnode.field'), ('outputnode.reliable_mask', 'inputnode.mask')]),
         (field_wf, node('assess'), [('outputnode.residual', 'residual'), ('outputnode.field', 'total_field'),
-                                    ('outputnode.reliable_mask', 'reliable')]),
+                                    ('outputnode.reliable_mask', 'reliable'), ('outputnode.notes', 'field_notes')]),
         (qsm_wf, node('assess'), [('outputnode.qsm_mask', 'qsm'), ('outputnode.local_field', 'local_field'),
                                   ('outputnode.chi', 'chi'), ('outputnode.references', 'references'),
                                   ('outputnode.warnings', 'reference_warnings')]),

@@ -1,14 +1,14 @@
 """The total field map and the mask of where it can be trusted."""
 
 from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
-from qsmbids.interfaces.field import TotalField
+from qsmbids.interfaces.field import MendField, TotalField
 from qsmbids.interfaces.masking import ReliableMask
 from qsmbids.reports.methods import cite
 from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
 
-def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, offset='mcpc3ds', unwrapping='romeo',
-                  fit='nonlinear', residual_threshold=0.3, threads=1, name='field_wf'):
+def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir=(0., 0., 1.), offset='mcpc3ds',
+                  unwrapping='romeo', fit='nonlinear', residual_threshold=0.3, threads=1, name='field_wf'):
     """Return a workflow from wrapped phase to total field.
 
     Parameters
@@ -18,6 +18,8 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, offset
     voxel_size : tuple of float
         mm.
     center_frequency_hz : float
+    b0_dir : tuple of float
+        Direction of the main field in voxel axes.
     voxels : int
         Voxels of one volume, for the memory.
     offset, unwrapping, fit : str
@@ -37,25 +39,38 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, offset
     field
         ppm.
     residual, quality, unwrapped, reliable_mask
+    weight
+        How certain the field is, 0 to 1: the data weight of an inversion.
+    notes
+        What was done to the field.
     """
     several = len(echo_times) > 1
     offset = offset if several else 'none'
     workflow = DescribedWorkflow(name=name)
     workflow.__desc__ = _describe(several, offset, unwrapping, fit, residual_threshold)
     inputnode = fields('phase', 'magnitude', 'brain_mask', name='inputnode')
-    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', name='outputnode')
+    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', 'weight', 'notes',
+                        name='outputnode')
     total_field = numeric_node(
         TotalField(echo_times=list(echo_times), voxel_size=voxel_size, center_frequency_hz=center_frequency_hz,
                    offset=offset, unwrapping=unwrapping, fit=fit),
         'total_field', buffers=12 + 4 * len(echo_times), voxels=voxels, threads=threads)
     trust = numeric_node(ReliableMask(threshold=residual_threshold), 'trust', buffers=5,
                          voxels=voxels)
-    outputs = [(name, name) for name in ('field', 'residual', 'quality', 'unwrapped')]
+    mend = numeric_node(
+        MendField(echo_times=list(echo_times), voxel_size=voxel_size, b0_dir=b0_dir,
+                  center_frequency_hz=center_frequency_hz, threshold=residual_threshold),
+        'mend', buffers=8 + len(echo_times), voxels=voxels, threads=threads)
+    maps = [(name, name) for name in ('residual', 'quality')]
     workflow.connect([
         (inputnode, total_field, [('phase', 'phase'), ('magnitude', 'magnitude'), ('brain_mask', 'mask')]),
         (inputnode, trust, [('brain_mask', 'mask')]),
-        (total_field, trust, [('residual', 'residual'), ('quality', 'quality')]),
-        (total_field, outputnode, outputs),
+        (total_field, trust, maps),
+        (inputnode, mend, [('magnitude', 'magnitude')]),
+        (total_field, mend, [('field', 'field'), *maps]),
+        (trust, mend, [('mask', 'mask')]),
+        (total_field, outputnode, [('unwrapped', 'unwrapped'), *maps]),
+        (mend, outputnode, [('field', 'field'), ('weight', 'weight'), ('notes', 'notes')]),
         (trust, outputnode, [('mask', 'reliable_mask')])])
     return workflow
 
@@ -68,4 +83,6 @@ def _describe(several, offset, unwrapping, fit, threshold):
     if several:
         sentences.append(f'The total field was found by {cite(ECHO_FITS[fit])}; voxels with a relative residual of '
                          f'{threshold:g} or more were left out.')
+    sentences.append('Doubtful voxels that trusted ones enclose were moved by whole turns where dipoles that explain '
+                     'the field around them say so; those that hold nothing but noise took the field of these dipoles.')
     return ' '.join(sentences)

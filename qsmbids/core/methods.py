@@ -23,12 +23,16 @@ class Method:
         Keys of ``data/boilerplate.bib``.
     consensus : bool
         Whether the ISMRM consensus recommendation (Bilgic 2024) covers this kind of method.
+    automatic : tuple of str
+        The parameter that is chosen by the data if it is not given, and by which rule: a `penalty` of
+        :func:`qsmbids.core.inversion.strength.automatic_strength`. Empty if there is none.
     """
 
     title: str
     location: str
     citations: tuple = ()
     consensus: bool = True
+    automatic: tuple = ()
 
     def load(self):
         """Import and return the function."""
@@ -50,6 +54,23 @@ class Method:
                              f'{", ".join(names) or "none"}')
         return {names[name.rstrip('_')]: value for name, value in (chosen or {}).items()}
 
+    def settle(self, chosen, field, mask, voxel_size, b0_dir):
+        """Return `arguments`, with the automatic one chosen by the data unless `chosen` has it.
+
+        Parameters
+        ----------
+        chosen : dict or None
+        field, mask, voxel_size, b0_dir
+            Those that the function will be called with.
+        """
+        arguments = self.arguments(chosen)
+        if self.automatic and arguments.get(self.automatic[0]) is None and field[mask].any():
+            parameter, penalty = self.automatic
+            choose = import_module('qsmbids.core.inversion.strength').automatic_strength
+            arguments[parameter] = choose(field, mask, voxel_size, b0_dir=b0_dir,
+                                          penalty=arguments.get('regularization', penalty))
+        return arguments
+
     def parameters(self, chosen=None):
         """Return every tuning parameter of the function with the value that a call with `chosen` uses."""
         values = self._tunable() | self.arguments(chosen)
@@ -61,7 +82,7 @@ class Method:
 
 
 # Keyword arguments that say where and how the data lie, not how a method is tuned.
-GEOMETRY = ('b0_dir', 'echo_times', 'magnitude', 'voxel_size', 'weight')
+GEOMETRY = ('b0_dir', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
 
 UNWRAPPING = {
     'romeo': Method('ROMEO path-based unwrapping', 'unwrap:unwrap_romeo', ('dymerska2021',)),
@@ -79,14 +100,27 @@ BACKGROUND = {
 }
 INVERSION = {
     'tv': Method('total-variation regularised inversion by ADMM', 'inversion.variational:invert_tv',
-                 ('bilgic2014tv', 'boyd2011')),
+                 ('bilgic2014tv', 'boyd2011'), automatic=('lambda_', 'tv')),
     'nltv': Method('nonlinear total-variation regularised inversion (FANSI)', 'inversion.nonlinear:invert_nltv',
                    ('milovic2018',)),
     'whqsm': Method('weak-harmonic nonlinear total-variation regularised inversion',
                     'inversion.nonlinear:invert_whqsm', ('milovic2018', 'milovic2019')),
-    'rts': Method('rapid two-step inversion (RTS)', 'inversion.lsqr:invert_rts', ('kames2018',)),
+    'star': Method('two-level total variation against streaks (STAR-QSM)', 'inversion.star:invert_star', ('wei2015',),
+                   automatic=('lambda_', 'tv')),
+    'hdqsm': Method('total variation with hybrid data fidelity (HD-QSM)', 'inversion.hdqsm:invert_hdqsm',
+                    ('lambert2022',), automatic=('lambda_', 'tv')),
+    'rts': Method('rapid two-step inversion (RTS)', 'inversion.lsqr:invert_rts', ('kames2018',),
+                  automatic=('lsqr_iterations', 'lsqr')),
+    'ilsqr': Method('least squares with streak estimation (iLSQR)', 'inversion.ilsqr:invert_ilsqr', ('li2015',),
+                    consensus=False),
+    'ndi': Method('nonlinear dipole inversion (NDI)', 'inversion.ndi:invert_ndi', ('polak2020',), consensus=False,
+                  automatic=('iterations', 'descent')),
     'tikhonov': Method('closed-form Tikhonov inversion', 'inversion.direct:invert_tikhonov', ('bilgic2014',),
-                       consensus=False),
+                       consensus=False, automatic=('lambda_', 'identity')),
+    'tkd': Method('thresholded k-space division (TKD)', 'inversion.direct:invert_tkd', ('shmueli2009', 'schweser2013'),
+                  consensus=False),
+    'tsvd': Method('truncated singular value decomposition (TSVD)', 'inversion.direct:invert_tsvd', ('wharton2010',),
+                   consensus=False),
 }
 RELAXOMETRY = {
     'arlo': Method('ARLO', 'relaxometry:fit_arlo', ('pei2015',)),

@@ -43,6 +43,7 @@ class InvertInputSpec(GridInputSpec):
 
 class InvertOutputSpec(TraitedSpec):
     chi = File(desc='susceptibility, ppm')
+    metadata = traits.Dict(desc='parameters as used, for the sidecar')
 
 
 class Invert(NumericInterface):
@@ -51,9 +52,14 @@ class Invert(NumericInterface):
 
     def _compute(self, folder):
         method = INVERSION[self.inputs.method]
-        chi = method.load()(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
-                            b0_dir=self.inputs.b0_dir, **method.arguments(given(self.inputs.parameters)))
+        field, mask = load_array(self.inputs.field), load_mask(self.inputs.mask)
+        chosen, geometry = given(self.inputs.parameters), (self.inputs.voxel_size, self.inputs.b0_dir)
+        arguments = method.settle(chosen, field, mask, *geometry)
+        chi = method.load()(field, mask, geometry[0], b0_dir=geometry[1], **arguments)
         self._results['chi'] = save_array(folder / 'chi.nii', chi, self.inputs.field)
+        self._results['metadata'] = {
+            'EstimationParameters': method.parameters(arguments),
+            'AutomaticParameters': sorted(name.rstrip('_') for name in set(arguments) - set(method.arguments(chosen)))}
 
 
 class ReferenceChiInputSpec(NumericInputSpec):
@@ -61,11 +67,12 @@ class ReferenceChiInputSpec(NumericInputSpec):
     mask = File(exists=True, mandatory=True, desc='where it is known')
     csf = File(exists=True, desc='mask of ventricular fluid')
     region = traits.Enum(*REFERENCES, usedefault=True, desc='whose mean becomes zero')
+    estimation = traits.Dict(desc='how the map was computed, for the sidecar')
 
 
 class ReferenceChiOutputSpec(TraitedSpec):
     chi = File(desc='susceptibility, ppm, relative to the reference')
-    metadata = traits.Dict(desc='SusceptibilityReference and all references for the sidecar')
+    metadata = traits.Dict(desc='for the sidecar: SusceptibilityReference, all references, and what was given')
     warnings = traits.List(traits.Str)
 
 
@@ -79,5 +86,6 @@ class ReferenceChi(NumericInterface):
                                None if csf is None else load_array(csf) > 0.5, self.inputs.region)
         self._results['chi'] = save_array(folder / 'chi.nii', result.chi, self.inputs.chi)
         self._results['metadata'] = {'SusceptibilityReference': result.used,
-                                     'References': {r.name: asdict(r) for r in result.references}}
+                                     'References': {r.name: asdict(r) for r in result.references},
+                                     **given(self.inputs.estimation, {})}
         self._results['warnings'] = list(result.warnings)

@@ -49,7 +49,9 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
     workflow.__desc__ = (
         f'Background fields were removed by {cite(BACKGROUND[background])}. Susceptibility was computed by '
         + ', and by '.join(cite(INVERSION[method]) for method in inversion)
-        + (f', relative to the mean of {_REGIONS[reference]}' if reference in _REGIONS else '') + '.')
+        + (', with the strength of the regularisation chosen from the field itself' if not inversion_parameters
+           and any(INVERSION[method].automatic for method in inversion) else '')
+        + describe_reference(reference) + '.')
     inputnode = fields('field', 'mask', 'csf_mask', name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
     remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
@@ -67,7 +69,7 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
         workflow.connect([
             (remove_background, invert, [('field', 'field'), ('mask', 'mask')]),
             (remove_background, refer, [('mask', 'mask')]),
-            (invert, refer, [('chi', 'chi')])])
+            (invert, refer, [('chi', 'chi'), ('metadata', 'estimation')])])
         if csf:
             workflow.connect([(inputnode, refer, [('csf_mask', 'csf')])])
         for out, node in gather.items():
@@ -76,3 +78,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
                       (gather['metadata'], outputnode, [('out', 'references')]),
                       (gather['warnings'], outputnode, [('out', 'warnings')])])
     return workflow
+
+
+def describe_reference(reference):
+    """Return what a map is relative to as the end of a sentence, with a comma; nothing if there is no reference."""
+    return f', relative to the mean of {_REGIONS[reference]}' if reference in _REGIONS else ''

@@ -7,17 +7,18 @@ from qsmbids.core.checks import check_mask, check_positive, check_volume, check_
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
+from qsmbids.core.inversion.strength import automatic_strength
 
 # Squared data weight outside the mask. The field there is not known, but it is small. At zero the sources out there
 # would be free: the map gets hardly better, and the slow modes that they make take many times the iterations. At one
 # the field would be forced to zero there, which costs up to a fifth more error on a simulated head.
-_OUTSIDE = 0.1
+OUTSIDE = 0.1
 # These set the pace of the iteration, not where it ends.
-_DATA_PENALTY = 0.25
-_RELAXATION = 1.8
+DATA_PENALTY = 0.25
+RELAXATION = 1.8
 
 
-def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=3e-4, tol=2e-3,
+def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, tol=2e-3,
               max_iterations=100):
     """Invert a local field with total variation.
 
@@ -36,10 +37,10 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
         Unit vector of the main field in voxel axes.
     weight : ndarray, shape (nx, ny, nz), optional
         W inside the mask, 0 to 1: the field's reliability, 1 / its standard deviation up to a factor. By default 1.
-    lambda_ : float, default 3e-4
-        Weight of the total variation in ppm mm, for in-vivo fields at 3 T. The gradient is per mm, so that it means
-        the same for every voxel size. It goes with the noise: `a` times the field gives `a` times the map when
-        `lambda_` is `a` times as large, too.
+    lambda_ : float, optional
+        Weight of the total variation in ppm mm; the gradient is per mm, so that it means the same for every voxel
+        size. `a` times the field gives `a` times the map when `lambda_` is `a` times as large, too. By default
+        :func:`~qsmbids.core.inversion.strength.automatic_strength`, which does that.
     tol : float, default 2e-3
         Stop when an iteration changes the map by less than this part of it.
     max_iterations : int, default 100
@@ -68,18 +69,20 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
     mask = check_mask(mask)
     field = check_volume('field', field, mask)
     voxel_size = check_voxel_size(voxel_size)
-    check_positive(lambda_=lambda_, tol=tol, max_iterations=max_iterations)
+    check_positive(tol=tol, max_iterations=max_iterations)
     weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
+    if lambda_ is None:
+        lambda_ = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
+    check_positive(lambda_=lambda_)
 
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
-    share = embed(np.square(weight), mask, box, size, outside=_OUTSIDE)
-    share /= share + np.float32(_DATA_PENALTY)
+    squared = embed(np.square(weight), mask, box, size, outside=OUTSIDE)
     threshold = gradient_scale(field, mask)
-    update = _weighted_update(embed(field, mask, box, size), share, dipole_kernel(size, voxel_size, b0_dir),
-                              squared_gradient(size, voxel_size), lambda_ / threshold)
+    update = least_squares_update(embed(field, mask, box, size), squared, dipole_kernel(size, voxel_size, b0_dir),
+                                  squared_gradient(size, voxel_size), lambda_ / threshold)
     chi = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations)
     return place(chi, mask, box)
 
@@ -89,14 +92,15 @@ def gradient_scale(field, mask):
     return 0.6 * float(np.sqrt(np.mean(np.square(field[mask]), dtype=float)))
 
 
-def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations):
+def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations, start=None):
     """Iterate the over-relaxed alternating direction method of multipliers on the split ``z = grad chi``.
 
     Parameters
     ----------
     update : callable
         ``update(divergence) -> chi``: the least-squares step on a periodic volume of `size`, given ``G^T (z - u)``
-        with the split z and its scaled multiplier u; it may use up its argument. None asks for the first map.
+        with the split z and its scaled multiplier u; it may use up its argument. None asks for the first map, unless
+        there is a `start`.
     size : tuple of int
     voxel_size : sequence of float
         mm.
@@ -106,6 +110,8 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations)
         The part of the volume, at its start, in which the change is measured.
     tol, max_iterations
         When to stop, as for `invert_tv`.
+    start : ndarray, float32, of `size`, optional
+        The first map; used up.
 
     Returns
     -------
@@ -114,7 +120,7 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations)
     per_mm = np.divide(1, voxel_size).astype(np.float32)
     threshold = np.float32(threshold)
     inner = tuple(slice(n) for n in shape)
-    chi = update(None)
+    chi = update(None) if start is None else start
     split = np.zeros((3, *size), np.float32)
     divergence = np.empty(size, np.float32)
     # Nothing is split yet that the first step could be relaxed towards.
@@ -123,27 +129,68 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations)
         _relax_gradient(chi, split, per_mm, threshold, relaxation)
         _divergence(split, divergence, per_mm, threshold)
         previous, chi = chi, update(divergence)
-        relaxation = np.float32(_RELAXATION)
+        relaxation = np.float32(RELAXATION)
         previous -= chi
         if np.linalg.norm(previous[inner]) <= tol * np.linalg.norm(chi[inner]):
             break
     return chi
 
 
-def _weighted_update(data, share, kernel, squared_gradient, penalty):
-    """Return the step of `minimize_tv` for a weighted field, which keeps a split of the field between its calls.
+def least_squares_update(data, squared, kernel, squared_gradient, penalty, induced=None):
+    """Return the step of `minimize_tv` for ``1/2 |W (d * chi - data)|^2``.
 
-    The state is ``q = d * chi + s``, with the scaled multiplier s; both it and the split are functions of q:
-    ``s = share (q - data)`` and ``y = q - s``, where ``share = W^2 / (W^2 + data penalty)``.
+    Parameters
+    ----------
+    data, squared : ndarray, float32
+        The field and W^2; the second is used up.
+    kernel, squared_gradient : ndarray, float32
+        Half spectra; the second is used up.
+    penalty : float
+        Weight of the total variation over the threshold of `minimize_tv`, mm^2.
+    induced : ndarray, float32, optional
+        The field of the map that `minimize_tv` starts with; used up.
+
+    Returns
+    -------
+    callable
     """
-    size = data.shape
-    from_gradient = squared_gradient * np.float32(penalty)
-    from_gradient += np.float32(_DATA_PENALTY) * np.square(kernel)
+    # s = share (q - data) with the names of `field_split_update`.
+    share = squared
+    share /= share + np.float32(DATA_PENALTY)
+
+    def relax(induced, state, target):
+        _relax_field(induced, data, share, state, target, np.float32(RELAXATION))
+    return field_split_update(data.copy() if induced is None else induced, kernel, squared_gradient, penalty, relax)
+
+
+def field_split_update(state, kernel, squared_gradient, penalty, relax):
+    """Return the step of `minimize_tv` for any data term that is a sum over voxels, by a split of the field.
+
+    Parameters
+    ----------
+    state : ndarray, float32
+        What the step keeps between its calls: ``q = d * chi + s`` with the scaled multiplier s. The split y and s are
+        functions of q.
+    kernel, squared_gradient : ndarray, float32
+        Half spectra; the second is used up.
+    penalty : float
+        As for `least_squares_update`.
+    relax : callable
+        ``relax(induced, state, target)`` writes the next state with ``induced = d * chi``, and the target ``y - s``.
+
+    Returns
+    -------
+    callable
+    """
+    size = state.shape
+    target = state.copy()
+    penalty = np.float32(penalty / DATA_PENALTY)
+    from_gradient = squared_gradient
+    from_gradient *= penalty
+    from_gradient += np.square(kernel)
     from_gradient[0, 0, 0] = 1
-    from_field = np.divide(np.float32(_DATA_PENALTY) * kernel, from_gradient)
-    np.divide(np.float32(penalty), from_gradient, out=from_gradient)
-    state = data.copy()
-    target = data.copy()
+    from_field = kernel / from_gradient
+    np.divide(penalty, from_gradient, out=from_gradient)
 
     def update(divergence):
         spectrum = rfftn(target, size)
@@ -154,7 +201,7 @@ def _weighted_update(data, share, kernel, squared_gradient, penalty):
             spectrum += part
             del part
         induced = irfftn(spectrum * kernel, size)
-        _relax_field(induced, data, share, state, target, np.float32(_RELAXATION))
+        relax(induced, state, target)
         del induced
         return irfftn(spectrum, size)
     return update

@@ -24,7 +24,7 @@ def test_the_first_step_is_lsqr():
                               rmatvec=lambda v: convolve(weight * v.reshape(SIZE)).ravel())
     for iterations in (1, 4, 8):
         expected = lsqr(operator, (weight * data).ravel(), atol=0, btol=0, iter_lim=iterations)[0].reshape(SIZE)
-        found = module._least_squares(data, weight, kernel, iterations)
+        found = module.least_squares(data, weight, kernel, iterations)
         assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
 
 

@@ -74,9 +74,8 @@ def test_inversion_reaches_the_optimum_of_its_cost():
     field += 0.002 * rng.standard_normal(shape).astype(np.float32)
     data = np.zeros(padded_size(shape), np.float32)
     data[:24, :24, :24] = field
-    squared = np.full(data.shape, variational._OUTSIDE)
+    squared = np.full(data.shape, variational.OUTSIDE, np.float32)
     squared[:24, :24, :24] = weight ** 2
-    share = (squared / (squared + variational._DATA_PENALTY)).astype(np.float32)
     kernel, threshold = dipole_kernel(data.shape, (1, 1, 1)), variational.gradient_scale(field, mask)
 
     def cost(chi):
@@ -85,8 +84,8 @@ def test_inversion_reaches_the_optimum_of_its_cost():
                 + lambda_ * np.linalg.norm(gradient(chi, (1, 1, 1)), axis=0).sum(dtype=float))
 
     def run(iterations):
-        update = variational._weighted_update(data, share, kernel, squared_gradient(data.shape, (1, 1, 1)),
-                                              lambda_ / threshold)
+        update = variational.least_squares_update(data, squared.copy(), kernel,
+                                                  squared_gradient(data.shape, (1, 1, 1)), lambda_ / threshold)
         return minimize_tv(update, data.shape, (1, 1, 1), threshold, shape, 0., iterations)
 
     best = run(120)

@@ -225,7 +225,7 @@ def _lesions(head, person, sequence):
     They are drawn into the head before it is moved: the same in scans of any voxel size and tilt that show all of it.
     """
     import numpy as np
-    from qsmbids.simulation.lesions import draw_lesions
+    from qsmbids.simulation.disease import draw_lesions
     from qsmbids.simulation.signal import centred_affine
     if not any(person.lesions.values()):
         return ()

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qsmbids.simulation.age import age_iron
-from qsmbids.simulation.lesions import CLASSES, PATTERNS
+from qsmbids.simulation.disease import PATTERNS
+from qsmbids.simulation.lesions import CLASSES
 from qsmbids.simulation.signal import rotation
 from qsmbids.simulation.tissues import TISSUES
 
@@ -41,7 +42,7 @@ class Participant:
     lesions : dict
         How many of each of the classes of `qsmbids.simulation.lesions`.
     pattern : str
-        Where microbleeds lie (see `draw_lesions` there).
+        Where microbleeds lie (see `qsmbids.simulation.disease`).
     """
 
     label: str
@@ -70,7 +71,7 @@ def draw_participant(number, cohort='healthy', seed=0, microbleeds=None, pattern
     microbleeds : int, optional
         How many this participant has, whatever the cohort.
     pattern : str, optional
-        Where microbleeds lie (see `qsmbids.simulation.lesions.draw_lesions`); random by default.
+        Where microbleeds lie (see `qsmbids.simulation.disease.draw_lesions`); random by default.
 
     Returns
     -------

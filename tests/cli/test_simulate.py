@@ -13,7 +13,8 @@ from qsmbids.cli.simulate import main
 from qsmbids.files import read_tsv
 from qsmbids.simulation.bids import VENDORS
 from qsmbids.simulation.cohort import COHORTS, draw_participant
-from qsmbids.simulation.lesions import CLASSES, LESION_COLUMNS, PATTERNS
+from qsmbids.simulation.disease import PATTERNS
+from qsmbids.simulation.lesions import CLASSES, LESION_COLUMNS
 from qsmbids.simulation.tissues import LABELS
 
 COARSE = ['--voxel-size', '9', '9', '10', '--echo-times', '.005', '.02', '--nprocs', '1']

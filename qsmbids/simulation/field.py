@@ -16,6 +16,7 @@ from scipy.ndimage import spline_filter1d
 
 from qsmbids.core.dipole import dipole_kernel, voxel_size_of
 from qsmbids.core.fourier import fast_size, frequencies, irfftn, rfftn
+from qsmbids.core.threads import over_slabs
 
 COARSENING = 4              # coarse voxel over the shortest side of the fine one
 SMOOTHING = 2.0             # SD of the Gaussian over the longest side of the coarse voxel
@@ -140,11 +141,20 @@ def _near_field(chi, before, shape, voxel_size, b0_dir):
     spectrum = rfftn(chi, size)
     kernel = dipole_kernel(size, voxel_size, b0_dir)
     smooth = _gaussian(size, voxel_size, sd)
-    for plane, values in enumerate(kernel):
-        values *= 1 - smooth[0][plane] * (smooth[1][0] * smooth[2][0])
-    spectrum *= kernel
-    del kernel
+    smooth_plane = smooth[1][0] * smooth[2][0]
+
+    def weight(planes):
+        for plane in range(planes.start, planes.stop):
+            _scale(spectrum[plane], kernel[plane] * (1 - smooth[0][plane] * smooth_plane))
+
+    over_slabs(weight, size[0], 16)
     return irfftn(spectrum, size)[tuple(slice(int(b), int(b + n)) for b, n in zip(before, shape))].copy()
+
+
+def _scale(spectrum, factor):
+    """Multiply a spectrum by real numbers, in place; unlike complex products these round alike on every processor."""
+    spectrum.real *= factor
+    spectrum.imag *= factor
 
 
 def _far_field(coarse, before, shape, voxel_size, b0_dir):
@@ -154,11 +164,11 @@ def _far_field(coarse, before, shape, voxel_size, b0_dir):
     radius = np.sqrt(((coarse.shape * ratio * voxel_size) ** 2).sum()) + REACH * sd
     size = fast_size(coarse.shape, np.ceil((radius + REACH * sd) / (ratio * voxel_size)))
     spectrum = rfftn(coarse, size)
-    spectrum *= _cut_kernel(size, ratio * voxel_size, b0_dir, radius)
+    _scale(spectrum, _cut_kernel(size, ratio * voxel_size, b0_dir, radius))
     for k, smooth, r, fine in zip(frequencies(size, ratio * voxel_size), _gaussian(size, ratio * voxel_size, sd),
                                   ratio, voxel_size):
         # The means over coarse voxels have lost this share already.
-        spectrum *= smooth * np.sinc(k * fine) / np.sinc(k * fine * r)
+        _scale(spectrum, smooth * (np.sinc(k * fine) / np.sinc(k * fine * r)).astype(np.float32))
     field = irfftn(spectrum, size, coarse.shape)
     for axis in range(3):
         field = _refine(field, axis, ratio[axis], before[axis], shape[axis])
@@ -173,15 +183,15 @@ def _cut_kernel(size, voxel_size, b0_dir, radius):
     kernel = dipole_kernel(size, voxel_size, b0_dir)
     grids = frequencies(size, voxel_size)
     for plane, values in enumerate(kernel):
-        q = 2 * np.pi * radius * np.sqrt(grids[0][plane] ** 2 + (grids[1] ** 2 + grids[2] ** 2)[0])
-        q = np.maximum(q, np.float32(1e-2))  # where the mean is one to within rounding
-        values *= 1 - 3 * (np.sin(q) - q * np.cos(q)) / q ** 3
+        squared = grids[0][plane].astype(float) ** 2 + (grids[1] ** 2 + grids[2] ** 2)[0]
+        q = np.maximum(2 * np.pi * radius * np.sqrt(squared), 1e-2)  # below it the mean is one to within rounding
+        values *= (1 - 3 * (np.sin(q) - q * np.cos(q)) / q ** 3).astype(np.float32)
     return kernel
 
 
 def _gaussian(size, voxel_size, sd):
-    """Return the transform of a Gaussian as one factor per axis."""
-    return [np.exp(-2 * (np.pi * sd * k) ** 2) for k in frequencies(size, voxel_size)]
+    """Return the transform of a Gaussian as one factor per axis, float32 rounded from double precision."""
+    return [np.exp(-2 * (np.pi * sd * k.astype(float)) ** 2).astype(np.float32) for k in frequencies(size, voxel_size)]
 
 
 def _refine(volume, axis, ratio, first, count):

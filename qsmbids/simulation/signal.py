@@ -166,15 +166,15 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
     _shim(field, brain, fine_affine, sequence.shim_order)
     local = enclosed_field(head.chi * brain, np.array(sequence.voxel_size) / factor, sequence.b0_dir)
     signal, channels = acquire(head, field, sequence, seed)
-    return Scan(sequence, signal, block_mean(field, factor), block_mean(local, factor),
-                block_mean(head.chi, factor), _mean_positive(head, factor), block_mean(head.map('r2star'), factor),
-                _majority(head, factor), block_mean(brain, factor) > .5, channels)
 
+    def mean(of_slab):
+        return _by_blocks(lambda slab: block_mean(of_slab(slab), factor), fine_shape, factor)
 
-def _mean_positive(head, factor):
-    """Return the mean of the paramagnetic susceptibility in blocks, one layer of them after the other."""
-    layers = [slice(start, start + factor) for start in range(0, head.labels.shape[0], factor)]
-    return np.concatenate([block_mean(head[layer].chi_positive(), factor) for layer in layers])
+    return Scan(sequence, signal, mean(lambda slab: field[slab]), mean(lambda slab: local[slab]),
+                mean(lambda slab: head.chi[slab]), mean(lambda slab: head[slab].chi_positive()),
+                mean(lambda slab: head[slab].map('r2star')),
+                _by_blocks(lambda slab: _majority(head.labels[slab], factor), fine_shape, factor, np.uint8),
+                _brain_mask(head, factor), channels)
 
 
 def _check(sequence):
@@ -247,7 +247,7 @@ def acquire(head, field, sequence, seed=0):
         alternate(signal, sequence.bipolar, sequence.readout)
     sd = 0.
     if sequence.snr is not None:
-        brain = block_mean(head.map('brain'), sequence.supersampling) > .5
+        brain = _brain_mask(head, sequence.supersampling)
         sd = np.abs(signal[brain, 0]).mean() / sequence.snr
     if sequence.channels:
         return _receive(signal, sequence, sd, rng)
@@ -337,20 +337,38 @@ def _shim(field, brain, affine, order):
     terms = harmonics(from_middle(np.unravel_index(index, field.shape), field.shape, affine), order)
     # einsum, not BLAS: one order of summation on every machine.
     weights = np.linalg.solve(np.einsum('in,jn->ij', terms, terms), np.einsum('in,n->i', terms, field.flat[index]))
-    for i in range(field.shape[0]):
-        grid = np.ogrid[i:i + 1, :field.shape[1], :field.shape[2]]
+
+    def subtract(slab):
+        grid = np.ogrid[slab, :field.shape[1], :field.shape[2]]
         plane = harmonics(from_middle(grid, field.shape, affine), order)
-        field[i:i + 1] -= np.einsum('i,i...->...', weights, plane).astype(np.float32)
+        field[slab] -= np.einsum('i,i...->...', weights, plane).astype(np.float32)
+
+    over_slabs(subtract, field.shape[0], 1)
 
 
-def _majority(head, factor):
+def _by_blocks(reduce, shape, factor, dtype=np.float32):
+    """Return what `reduce` makes of blocks of fine voxels; it gets slabs of them, as slices of the first axis."""
+    result = np.empty([n // factor for n in shape], dtype)
+
+    def fill(slab):
+        result[slab] = reduce(slice(slab.start * factor, slab.stop * factor))
+
+    over_slabs(fill, len(result), max(1, SLAB_VOXELS // (factor * shape[1] * shape[2])))
+    return result
+
+
+def _brain_mask(head, factor):
+    return _by_blocks(lambda slab: block_mean(head[slab].map('brain'), factor) > .5, head.labels.shape, factor, bool)
+
+
+def _majority(labels, factor):
     """Return the label that fills most of each block of voxels; the lowest of several."""
-    most = np.zeros([n // factor for n in head.labels.shape], np.uint16)
+    most = np.zeros([n // factor for n in labels.shape], np.uint16)
     winner = np.zeros(most.shape, np.uint8)
-    for label in np.unique(head.labels):
+    for label in np.unique(labels):
         count = np.zeros(most.shape, np.uint16)
         for offset in np.ndindex(factor, factor, factor):
-            count += head.labels[tuple(slice(start, None, factor) for start in offset)] == label
+            count += labels[tuple(slice(start, None, factor) for start in offset)] == label
         winner[count > most] = label
         np.maximum(most, count, out=most)
     return winner

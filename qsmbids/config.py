@@ -26,6 +26,7 @@ class Config:
     echo_fit: str = 'nonlinear'
     phase_sign: str = 'auto'
     residual_threshold: float = 0.3
+    two_pass: bool = False
     background: str = 'vsharp'
     inversion: tuple = ('tv',)
     inversion_lambda: float | None = None

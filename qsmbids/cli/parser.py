@@ -103,6 +103,9 @@ def _add_methods(group):
                             'known to do otherwise [auto]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
+    group.add_argument('--two-pass', action='store_true',
+                       help='compute susceptibility from reliable voxels alone, and take the rest of the brain from a '
+                            'second map: fewer streaks around bleeds, values in them, twice the time')
     group.add_argument('--background', choices=tuple(BACKGROUND), help='background field removal [vsharp]')
     group.add_argument('--inversion', nargs='+', choices=tuple(INVERSION),
                        help='dipole inversion, one map per method [tv]')

@@ -27,7 +27,7 @@ def build_parser():
     invert = _step(steps, 'invert', run_invert, 'susceptibility in ppm from the local field', INVERSION)
     r2star = _step(steps, 'r2star', run_r2star, 'R2* in 1/s from the magnitude', RELAXOMETRY)
     swi = _step(steps, 'swi', run_swi, 'susceptibility-weighted image from the magnitude and the total field')
-    separate = _step(steps, 'separate', run_separate, 'positive sources of susceptibility in ppm, and the negative ones')
+    separate = _step(steps, 'separate', run_separate, 'positive and negative sources of susceptibility in ppm')
     separate.add_argument('--chi', type=Path, required=True, help='susceptibility in ppm')
     separate.add_argument('--r2star', type=Path, required=True, help='R2* in 1/s')
     separate.add_argument('--r2-map', type=Path, help='R2map in 1/s or T2map in s; one R2 for all tissue otherwise')

@@ -6,6 +6,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.sparse import csr_matrix
 
+from qsmbids.core.checks import check_same_shape
+
 STEP = 2.0          # mm; brain extraction works on a grid of this spacing, whatever the voxel size.
 FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
 REACH = 20.0        # mm; how far inward of a point of the surface the tissue is looked at.
@@ -122,6 +124,101 @@ def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64):
     if not trusted.any():
         raise ValueError(f'residual is below {threshold} almost nowhere in mask: no reliable voxel is left')
     return _component(trusted)
+
+
+def two_pass_masks(mask, reliable, residual, quality, voxel_size, *, threshold=0.3, least_mm3=64.0):
+    """Return what each of two passes computes in: the brain without its doubtful parts, and all of it.
+
+    Small and thin doubtful parts, veins above all, stay in the first pass as `reliable_mask` has them: they spoil
+    little, and each would cost the background removal a rim.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (nx, ny, nz)
+        The brain.
+    reliable : ndarray of bool, shape (nx, ny, nz)
+        As from `reliable_mask`, which keeps doubtful voxels that reliable ones enclose.
+    residual : ndarray, shape (nx, ny, nz)
+        Relative residual of the echo fit.
+    quality : ndarray, shape (nx, ny, nz), or None
+        Voxel quality of the unwrapping.
+    voxel_size : sequence of float
+        mm.
+    threshold : float, default 0.3
+        As for `reliable_mask`.
+    least_mm3 : float, default 64
+        Volume of the smallest doubtful part to leave out of the first pass; its voxels touch by corners at least.
+
+    Returns
+    -------
+    strict, filled : ndarray of bool, shape (nx, ny, nz)
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or no voxel is reliable.
+    """
+    _check_mask(mask)
+    check_same_shape(mask=mask, reliable=reliable, residual=residual)
+    filled = fill_holes(mask)
+    doubtful = filled & ~(residual < threshold)
+    if quality is not None:
+        check_same_shape(mask=mask, quality=quality)
+        doubtful |= filled & (quality < threshold)
+    parts, _ = ndimage.label(doubtful, np.ones((3, 3, 3)))
+    large = np.bincount(parts.ravel()) * np.prod(voxel_size) >= least_mm3
+    large[0] = False
+    strict = reliable & ~large[parts]
+    if not strict.any():
+        raise ValueError(f'residual is below {threshold} almost nowhere in reliable: nothing is left to the first pass')
+    return strict, filled
+
+
+def merge_two_pass(chi, reliable, filled_chi, filled, *, align=True):
+    """Merge a susceptibility map of what is reliable with one of all there is.
+
+    Bad data spoil a map far around them, by streaks. In a map without them they spoil nothing, but have no value
+    either; the second map has one. It shows through where the first has none: ``chi + filled_chi (1 - reliable)``.
+
+    Parameters
+    ----------
+    chi : ndarray, shape (nx, ny, nz)
+        Susceptibility by the reliable data alone, ppm.
+    reliable : ndarray of bool, shape (nx, ny, nz)
+        Where it is known.
+    filled_chi : ndarray, shape (nx, ny, nz)
+        Susceptibility by all data, ppm.
+    filled : ndarray of bool, shape (nx, ny, nz)
+        Where that is known.
+    align : bool, default True
+        Shift `filled_chi` so that both have one mean where both are known: susceptibility has no zero of its own. Not
+        so a field.
+
+    Returns
+    -------
+    chi : ndarray, float32, shape (nx, ny, nz)
+        ppm; zero outside the mask.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Where either is known.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or the maps have no voxel in common.
+
+    Notes
+    -----
+    Stewart AW, Robinson SD, O'Brien K, et al. QSMxT: Robust masking and artifact reduction for quantitative
+    susceptibility mapping. Magn Reson Med 2022;87:1289-1300.
+    """
+    _check_mask(reliable)
+    check_same_shape(reliable=reliable, chi=chi, filled_chi=filled_chi, filled=filled)
+    common = reliable & filled
+    if not common.any():
+        raise ValueError('filled has no voxel in common with reliable, must cover most of it')
+    shift = np.float32(np.mean(chi[common] - filled_chi[common], dtype=float) if align else 0)
+    mask = reliable | filled
+    return np.where(reliable, chi, np.where(filled, filled_chi + shift, 0)).astype(np.float32), mask
 
 
 def erode(mask, voxel_size, radius_mm):

@@ -158,7 +158,8 @@ def fit_nonlinear(signal, echo_times):
     as zero.
 
     Gudbjartsson H, Patz S. The Rician distribution of noisy MRI data. Magn Reson Med 1995;34:910-914. Eq. 2.
-    Marquardt DW. An algorithm for least-squares estimation of nonlinear parameters. J Soc Ind Appl Math 1963;11:431-441.
+    Marquardt DW. An algorithm for least-squares estimation of nonlinear parameters. J Soc Ind Appl Math
+    1963;11:431-441.
     """
     start = np.clip(fit_loglinear(signal, echo_times), 0, MAX_R2STAR).astype(np.float32)
     amplitude = _amplitude(signal, echo_times, start)

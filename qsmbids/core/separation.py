@@ -69,8 +69,8 @@ def separate_sources(chi, r2prime, mask, b0_tesla, *, relaxivity=RELAXIVITY):
     chi, r2prime = check_volume('chi', chi, mask), check_volume('r2prime', r2prime, mask)
     check_positive(b0_tesla=b0_tesla, relaxivity=relaxivity)
     size = np.maximum(r2prime, 0) / np.float32(relaxivity_at(b0_tesla, relaxivity))
-    # The half sums solve both equations. Where one has the wrong sign its source is zero, and then the other half sum is
-    # the least-squares value of the source left.
+    # The half sums solve both equations. Where one has the wrong sign its source is zero, and then the other half sum
+    # is the least-squares value of the source left.
     positive, negative = np.maximum(chi + size, 0) / 2, np.minimum(chi - size, 0) / 2
     return Sources(positive * mask, negative * mask)
 

@@ -2,7 +2,7 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.masks import brain_mask, reliable_mask
+from qsmbids.core.masks import brain_mask, merge_two_pass, reliable_mask, two_pass_masks
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import check_grid, load_array, load_mask, save_array
 
@@ -58,3 +58,51 @@ class ReliableMask(NumericInterface):
         mask = reliable_mask(load_mask(self.inputs.mask), load_array(self.inputs.residual),
                              None if quality is None else load_array(quality), threshold=self.inputs.threshold)
         self._results['mask'] = save_array(folder / 'reliable.nii', mask, self.inputs.mask)
+
+
+class TwoPassMasksInputSpec(ReliableMaskInputSpec):
+    reliable = File(exists=True, mandatory=True, desc='where the echo fit is trusted')
+    voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+
+
+class TwoPassMasksOutputSpec(TraitedSpec):
+    strict = File(desc='of the first pass, uint8')
+    filled = File(desc='of the second pass, uint8')
+
+
+class TwoPassMasks(NumericInterface):
+    input_spec = TwoPassMasksInputSpec
+    output_spec = TwoPassMasksOutputSpec
+
+    def _compute(self, folder):
+        quality = given(self.inputs.quality)
+        masks = two_pass_masks(load_mask(self.inputs.mask), load_mask(self.inputs.reliable),
+                               load_array(self.inputs.residual), None if quality is None else load_array(quality),
+                               self.inputs.voxel_size, threshold=self.inputs.threshold)
+        for name, mask in zip(('strict', 'filled'), masks):
+            self._results[name] = save_array(folder / f'{name}.nii', mask, self.inputs.mask)
+
+
+class MergeTwoPassInputSpec(NumericInputSpec):
+    chi = File(exists=True, mandatory=True, desc='of the first pass, ppm; or a field')
+    reliable = File(exists=True, mandatory=True, desc='where it is known')
+    filled_chi = File(exists=True, mandatory=True, desc='of the second pass')
+    filled = File(exists=True, mandatory=True, desc='where that is known')
+    align = traits.Bool(True, usedefault=True, desc='bring both to one zero')
+
+
+class MergeTwoPassOutputSpec(TraitedSpec):
+    chi = File(desc='ppm')
+    mask = File(desc='where either is known, uint8')
+
+
+class MergeTwoPass(NumericInterface):
+    input_spec = MergeTwoPassInputSpec
+    output_spec = MergeTwoPassOutputSpec
+
+    def _compute(self, folder):
+        chosen = self.inputs
+        chi, mask = merge_two_pass(load_array(chosen.chi), load_mask(chosen.reliable), load_array(chosen.filled_chi),
+                                   load_mask(chosen.filled), align=chosen.align)
+        self._results['chi'] = save_array(folder / 'merged.nii', chi, chosen.chi)
+        self._results['mask'] = save_array(folder / 'merged_mask.nii', mask, chosen.chi)

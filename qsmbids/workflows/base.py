@@ -1,6 +1,7 @@
 """The workflow of a run. Of all workflow modules only this one reads the configuration."""
 
 from copy import deepcopy
+from functools import partial
 
 from qsmbids import __version__
 from qsmbids.bids import find_brain_mask, find_r2_map
@@ -18,12 +19,13 @@ from qsmbids.workflows.qsm import init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
 from qsmbids.workflows.separation import init_separation_wf, separated
 from qsmbids.workflows.swi import init_swi_wf
+from qsmbids.workflows.twopass import init_two_pass_wf
 
 # Bump when nodes change: results of an older layout in the work directory are then left alone.
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'residual_threshold', 'background',
-                   'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation',
+                   'two_pass', 'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation',
                    'level')
 
 
@@ -171,7 +173,9 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         b0_dir=acquisition.b0_dir, center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],
         unwrapping=settings['unwrapping'], fit=settings['echo_fit'],
         residual_threshold=settings['residual_threshold'], **sizes)
-    qsm_wf = init_qsm_wf(
+    init_wf = partial(init_two_pass_wf, residual_threshold=settings['residual_threshold']) if settings['two_pass'] \
+        else init_qsm_wf
+    qsm_wf = init_wf(
         voxel_size=acquisition.voxel_size, b0_dir=acquisition.b0_dir, background=settings['background'],
         inversion=methods, inversion_parameters=parameters, reference=settings['reference'],
         csf=relaxometry_wf is not None, **sizes)
@@ -191,6 +195,10 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                                 ('outputnode.chi', 'chi')]),
         (field_wf, node('ds_wf'), [('outputnode.reliable_mask', 'inputnode.reliable_mask')]),
         (qsm_wf, node('ds_wf'), [('outputnode.qsm_mask', 'inputnode.qsm_mask')])])
+    if settings['two_pass']:
+        workflow.connect([
+            (node('masking_wf'), qsm_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+            (field_wf, qsm_wf, [(f'outputnode.{name}', f'inputnode.{name}') for name in ('residual', 'quality')])])
     node('draw').inputs.chi_names = list(methods)
     if relaxometry_wf is not None:
         workflow.connect([(relaxometry_wf, qsm_wf, [('outputnode.csf_mask', 'inputnode.csf_mask')])])

@@ -133,7 +133,7 @@ def _chi(method, settings):
         'ConsensusMethod': INVERSION[method].consensus}
     return Output(f'chi_{method}', 'Chimap', method, extra=f'references_{method}', metadata={
         'Units': 'ppm', **estimation, 'BackgroundRemoval': _algorithm(BACKGROUND, settings['background']),
-        'FieldMapping': _field_mapping(settings), 'Preset': settings['preset'],
+        'FieldMapping': _field_mapping(settings), 'TwoPass': settings['two_pass'], 'Preset': settings['preset'],
         'PresetDepartures': departures(settings)})
 
 

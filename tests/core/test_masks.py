@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from qsmbids.core.masks import brain_mask, erode, fill_holes, reliable_mask
+from qsmbids.core.masks import brain_mask, erode, fill_holes, merge_two_pass, reliable_mask, two_pass_masks
 
 ECHO_TIMES = 0.004, 0.014, 0.024
 
@@ -146,6 +146,44 @@ def test_reliable_mask_hears_the_unwrapping_too(ball_mask):
         reliable_mask(ball_mask, residual + 1)
     with pytest.raises(ValueError, match='^quality has shape'):
         reliable_mask(ball_mask, residual, quality[1:])
+
+
+def test_the_first_pass_lacks_large_doubtful_parts_and_the_second_nothing(ball_mask):
+    i, j, k = (n // 2 for n in ball_mask.shape)
+    residual, quality = np.zeros(ball_mask.shape, np.float32), np.full(ball_mask.shape, .9)
+    bleed, vein = np.zeros_like(ball_mask), np.zeros_like(ball_mask)
+    bleed[i:i + 3, j:j + 3, k:k + 3] = vein[i - 4, j, k - 4:k + 4] = True
+    residual[bleed], quality[i - 1, j:j + 3, k:k + 3], residual[vein] = .5, .1, .5
+    bleed[i - 1, j:j + 3, k:k + 3] = True
+    brain = ball_mask & ~bleed
+    strict, filled = two_pass_masks(brain, ball_mask, residual, quality, (1, 1, 1), least_mm3=36)
+    assert np.array_equal(strict, ball_mask & ~bleed) and np.array_equal(filled, ball_mask)
+    assert two_pass_masks(brain, ball_mask, residual, quality, (1, 1, 1), least_mm3=37)[0][bleed].all()
+    assert not two_pass_masks(brain, ball_mask, residual, None, (2, 1, 1), least_mm3=54)[0][residual > 0].all()
+    with pytest.raises(ValueError, match='^residual'):
+        two_pass_masks(brain, ball_mask, residual + 1, quality, (1, 1, 1))
+
+
+def test_the_second_map_shows_where_the_first_has_no_value():
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((6, 7, 8)).astype(np.float32)
+    filled = rng.random(truth.shape) < .8
+    reliable = filled & (rng.random(truth.shape) < .7)
+    reliable[0, 0, 0], filled[0, 0, 0] = True, False
+    merged, mask = merge_two_pass(truth * reliable, reliable, (truth + 5) * filled, filled)
+    assert np.array_equal(mask, reliable | filled) and not merged[~mask].any() and merged.dtype == np.float32
+    assert merged[mask] == pytest.approx(truth[mask], abs=1e-5), 'two zeros became one'
+    assert np.array_equal(merged[reliable], truth[reliable])
+    apart, _ = merge_two_pass(truth * reliable, reliable, (truth + 5) * filled, filled, align=False)
+    assert apart[filled & ~reliable] == pytest.approx(truth[filled & ~reliable] + 5, abs=1e-5)
+
+
+@pytest.mark.parametrize('change, named', [({'filled': np.zeros((3, 3, 3), bool)}, 'filled'),
+                                           ({'chi': np.zeros((3, 3, 4))}, 'chi'), ({'reliable': np.ones(3)}, 'mask')])
+def test_maps_that_do_not_go_together_are_not_merged(change, named):
+    ones = np.ones((3, 3, 3), bool)
+    with pytest.raises(ValueError, match=f'^{named}'):
+        merge_two_pass(**dict(chi=ones * 1., reliable=ones, filled_chi=ones * 1., filled=ones) | change)
 
 
 def test_erode_is_in_mm():

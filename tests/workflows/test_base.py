@@ -12,9 +12,10 @@ from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
 from qsmbids.workflows.base import METHOD_SETTINGS, init_qsmbids_wf
 from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 
-CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS, 'background': BACKGROUND,
-           'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
-           'phase_sign': ('auto', '+', '-'), 'swi': (True, False), 'chi_separation': (True, False)}
+CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS,
+           'background': BACKGROUND, 'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
+           'phase_sign': ('auto', '+', '-'), 'swi': (True, False), 'two_pass': (False, True),
+           'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
     {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]
 

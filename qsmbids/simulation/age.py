@@ -1,10 +1,10 @@
 """What age changes in a head, from birth to old age: size and shape, iron, myelin and water.
 
 Iron of pallidum, putamen and caudate grows as it does post mortem [1]_; the nuclei of midbrain and cerebellum follow
-the pallidum, cortex the putamen, and the thalamus loses iron after 40 [2]_. The susceptibility of the diamagnetic sources
-goes with myelin: little at birth, most of it after two years, all in mid-life, less in old age [2]_. Water makes the
-relaxation of infants slow; that of white matter so much that its contrast to grey matter turns round: at birth R1 of
-cortex is 1.3 times that of white matter at 3 T, and R2 1.8 times [3]_.
+the pallidum, cortex the putamen, and the thalamus loses iron after 40 [2]_. The susceptibility of the diamagnetic
+sources goes with myelin: little at birth, most of it after two years, all in mid-life, less in old age [2]_. Water
+makes the relaxation of infants slow; that of white matter so much that its contrast to grey matter turns round: at
+birth R1 of cortex is 1.3 times that of white matter at 3 T, and R2 1.8 times [3]_.
 
 The skull's inside reaches 77 % of its final volume at two years and 90 % at five [4]_; ventricles and sulci widen after
 40, the latter by 0.6 mL and the former by 0.3 mL a year [5]_. Curves between the ages of a table are straight.
@@ -13,9 +13,8 @@ References
 ----------
 .. [1] Hallgren B, Sourander P. The effect of age on the non-haemin iron in the human brain. J Neurochem 1958;3:41-51.
 .. [2] Li W, et al. Differential developmental trajectories of magnetic susceptibility in human brain gray and white
-   matter over the lifespan. Hum Brain Mapp 2014;35:2698-2713. Treit S, et al. R2* and quantitative
-   susceptibility mapping in deep gray matter of 498 healthy controls from 5 to 90 years. Hum Brain Mapp
-   2021;42:4597-4610.
+   matter over the lifespan. Hum Brain Mapp 2014;35:2698-2713. Treit S, et al. R2* and quantitative susceptibility
+   mapping in deep gray matter of 498 healthy controls from 5 to 90 years. Hum Brain Mapp 2021;42:4597-4610.
 .. [3] Williams L-A, et al. Neonatal brain: regional variability of in vivo MR imaging relaxation rates at 3.0 T.
    Radiology 2005;235:595-603.
 .. [4] Sgouros S, et al. Intracranial volume change in childhood. J Neurosurg 1999;91:610-616.

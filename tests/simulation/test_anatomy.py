@@ -119,6 +119,24 @@ def test_iron_adds_susceptibility_and_decay(sample, make):
     assert np.array_equal(plain.chi[~region], iron.chi[~region])
 
 
+def test_age_and_variation_are_those_of_heads_from_code(sample):
+    head = {age: sample(SHAPE, AFFINE, 1, age=age) for age in (0, 40, 85)}
+    count = {age: {name: np.count_nonzero(h.labels == LABELS[name]) for name in ('ventricle', 'sulcus', 'bone')}
+             for age, h in head.items()}
+    brain = {age: np.count_nonzero(h.map('brain')) for age, h in head.items()}
+    assert brain[0] / brain[40] == pytest.approx(.66 ** 3, rel=.12)
+    assert count[85]['ventricle'] > 1.3 * count[40]['ventricle'] and count[85]['sulcus'] > 1.1 * count[40]['sulcus']
+    assert count[0]['bone'] < .97 * .66 ** 3 * count[40]['bone']
+    assert head[0].map('t1')[head[0].labels == LABELS['white_matter']].mean() > 2
+    plain, varied = (sample(VIEW, GRID, 1, variation=variation) for variation in (0, 5.))
+    assert .05 < np.mean(plain.labels != varied.labels) < .6
+    assert np.std(varied.map('r2star')[varied.labels == LABELS['white_matter']]) > .3
+    assert [t.r2star for t in sample(VIEW, GRID, 1, b0_tesla=7.).tissues] != [t.r2star for t in plain.tissues]
+    for wrong in ({'age': -1}, {'variation': 20}, {'b0_tesla': 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            sample(VIEW, GRID, 1, **wrong)
+
+
 def test_it_can_be_scanned(sample):
     affine = np.diag([8., 8, 8, 1])
     affine[:3, 3] = -76, -100, -60

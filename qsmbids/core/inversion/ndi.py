@@ -7,14 +7,15 @@ from qsmbids.core.checks import check_mask, check_positive, check_volume, check_
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.grid import bounding_box, embed, padded_size, place
 from qsmbids.core.inversion.lsqr import convolve
+from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import DESCENT_STEP, automatic_strength
 
 # More steps than this bring nothing that can be seen.
 _MOST_ITERATIONS = 300
 
 
-def invert_ndi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=20., lambda_=1e-4,
-               iterations=None):
+def invert_ndi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=PHASE_SCALE,
+               lambda_=1e-4, iterations=None):
     """Invert a local field by nonlinear dipole inversion (NDI).
 
     Gradient descent on ``1/2 |W (exp(i p d * chi) - exp(i p field))|^2 / p^2 + lambda_ / 2 |chi|^2``, with p the

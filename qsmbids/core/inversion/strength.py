@@ -24,7 +24,9 @@ _SHELLS, _ANGLES, _LOWEST = 32, 20, 2
 # What the powers of noise and map may at most differ by.
 _WIDEST = 1e4
 # See the notes of `automatic_strength`; found on simulated heads, docs/benchmarks.md.
-_TV_PER_IDENTITY, _LSQR_PER_DESCENT = 0.7, 1.5
+_TV_PER_IDENTITY, _LSQR_PER_DESCENT = 0.8, 1.5
+# From this strength of 'identity' on, noise outweighs the map.
+_NOISY = 0.1
 DESCENT_STEP = 2.
 """Step of gradient descent on the data; it diverges beyond 2 over the largest D^2, which is 4.5."""
 
@@ -93,9 +95,9 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
     -----
     'identity', 'gradient' and 'descent' minimise the expected error ``sum (1 - H D)^2 S_chi + H^2 S_noise`` of the
     filter H that they are. Total variation bends like ``lambda |G|^2 / |grad chi|``; it gets the strength at which
-    that equals the best of 'identity' for gradients and frequencies as they are in the map, times a factor. LSQR gets
-    as far as gradient descent does in the square of its iterations, up to a factor. Both factors were found on
-    simulated heads.
+    that equals the best of 'identity' for gradients and frequencies as they are in the map, times a factor. In much
+    noise the strength goes with its SD, as in denoising, not with its power. LSQR gets as far as gradient descent does
+    in the square of its iterations, up to a factor. The factors were found on simulated heads.
 
     References
     ----------
@@ -114,7 +116,8 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
     power = spectra.chi * spectra.count.sum(axis=1)
     # Mean square of the map over the root mean square of its gradient.
     per_gradient = power.sum() * np.sqrt(spectra.scale / np.sum(power * spectra.squared_gradient))
-    return _TV_PER_IDENTITY * _least_error(spectra, 'identity') * float(per_gradient)
+    identity = _least_error(spectra, 'identity')
+    return _TV_PER_IDENTITY * identity / np.sqrt(1 + identity / _NOISY) * float(per_gradient)
 
 
 def estimate_spectra(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None):

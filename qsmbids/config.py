@@ -25,6 +25,7 @@ class Config:
     phase_offset: str = 'mcpc3ds'
     echo_fit: str = 'nonlinear'
     phase_sign: str = 'auto'
+    bipolar: str = 'auto'
     residual_threshold: float = 0.3
     two_pass: bool = False
     background: str = 'vsharp'

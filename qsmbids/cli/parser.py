@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qsmbids import __version__
 from qsmbids.config import Config, read_toml
-from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
+from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
                                   RELAXOMETRY, UNWRAPPING)
 
 EXIT_CODES = """\
@@ -101,6 +101,9 @@ def _add_methods(group):
     group.add_argument('--phase-sign', choices=PHASE_SIGNS,
                        help='+: phase grows where the field is stronger; -: it falls; auto: + unless the scanner is '
                             'known to do otherwise [auto]')
+    group.add_argument('--bipolar', choices=BIPOLAR,
+                       help='whether to take out a phase that alternates between the echoes of a bipolar readout; auto: '
+                            'where one is found [auto]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
     group.add_argument('--two-pass', action='store_true',

@@ -86,6 +86,8 @@ GEOMETRY = ('b0_dir', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
 
 UNWRAPPING = {
     'romeo': Method('ROMEO path-based unwrapping', 'unwrap:unwrap_romeo', ('dymerska2021',)),
+    'bestpath': Method('best-path unwrapping by scikit-image', 'unwrap:unwrap_bestpath',
+                       ('abdulrahman2007', 'vanderwalt2014')),
     'laplacian': Method('Laplacian unwrapping', 'unwrap:unwrap_laplacian', ('schofield2003',), consensus=False),
 }
 BACKGROUND = {
@@ -144,6 +146,7 @@ ECHO_FITS = {
                         ('liu2013', 'biondetti2022')),
     'linear': Method('a weighted linear fit over echoes', 'fieldmap:fit_field_linear'),
 }
+BIPOLAR = ('auto', 'yes', 'no')
 PHASE_SIGNS = ('auto', '+', '-')
 REFERENCES = ('wholebrain', 'csf', 'none')
 

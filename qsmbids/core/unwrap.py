@@ -1,4 +1,4 @@
-"""Spatial phase unwrapping: ROMEO, which adds whole turns only, and the Laplacian, which is smooth but not exact.
+"""Spatial phase unwrapping: ROMEO and best path add whole turns only; the Laplacian is smooth but not exact.
 
 References
 ----------
@@ -6,6 +6,8 @@ References
    algorithm (ROMEO). Magn Reson Med 2021;85:2294-2308.
 .. [2] Schofield MA, Zhu Y. Fast phase unwrapping algorithm for interferometric applications. Opt Lett
    2003;28:1194-1196. Eq. 5.
+.. [3] Abdul-Rahman HS, Gdeisat MA, Burton DR, Lalor MJ, Lilley F, Moore CJ. Fast and robust three-dimensional best path
+   phase unwrapping algorithm. Appl Opt 2007;46:6623-6635.
 """
 
 from typing import NamedTuple
@@ -74,17 +76,57 @@ def unwrap_romeo(phase, mask, echo_times=None, magnitude=None, template=None, *,
     template = _check_template(template, echoes)
     inside, grown, weights = _weigh(echoes, template)
     parts = _grow(grown.reshape(-1), inside.reshape(-1), weights, _strides(inside))
-    box = bounding_box(echoes.mask)
     grown, inside = (np.ascontiguousarray(v[1:-1, 1:-1, 1:-1]) for v in (grown, inside))
+    return _follow_template(echoes, template, grown, inside, parts, voxel_size).reshape(np.shape(phase))
+
+
+def unwrap_bestpath(phase, mask, echo_times=None, magnitude=None, template=None, *, voxel_size=(1., 1., 1.)):
+    """Unwrap phase along the most reliable paths, as scikit-image finds them [3]_.
+
+    Reliable is here what has small second differences of the phase; magnitude and other echoes have no say in it. The
+    template, the whole turns of parts and of everything, and the other echoes are as in `unwrap_romeo`.
+
+    Parameters
+    ----------
+    phase, mask, echo_times, magnitude, template, voxel_size
+        As for `unwrap_romeo`.
+
+    Returns
+    -------
+    ndarray, float32, same shape as `phase`
+        rad; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        As `unwrap_romeo`.
+    """
+    from skimage.restoration import unwrap_phase
+    echoes = check_echoes(phase, mask, echo_times, magnitude)
+    template = _check_template(template, echoes)
+    box = bounding_box(echoes.mask)
+    inside = np.ascontiguousarray(echoes.mask[box])
+    wrapped = wrap(echoes.phase[box + (template,)])
+    # Padded, since axes of one voxel are refused; float64, since the turns are counted from the result.
+    padded = np.ma.array(np.pad(wrapped, 1), mask=np.pad(~inside, 1, constant_values=True), dtype=float)
+    grown = np.asarray(unwrap_phase(padded, rng=0), np.float32)[1:-1, 1:-1, 1:-1]
+    grown = wrapped + _TWO_PI * np.rint((grown - wrapped) / _TWO_PI)
+    return _follow_template(echoes, template, grown * inside, inside, label(inside)[1],
+                            voxel_size).reshape(np.shape(phase))
+
+
+def _follow_template(echoes, template, grown, inside, parts, voxel_size):
+    """Return all echoes unwrapped, from the template `grown` in the bounding box of the mask."""
     if parts > 1:
         _join_parts(grown, inside, check_voxel_size(voxel_size))
-    signal, times = echoes.magnitude[box], echoes.times
+    box, times = bounding_box(echoes.mask), echoes.times
+    signal = echoes.magnitude[box]
     grown += _TWO_PI * best_turns(grown, echoes.phase[box], signal, inside, np.delete(times / times[template], template),
                                   np.delete(np.arange(times.size), template))
     unwrapped = np.zeros_like(echoes.phase)
     order = np.argsort(np.abs(np.arange(times.size) - template), kind='stable')
     _follow(echoes.phase[box], signal, inside, grown, times.astype(np.float32), order, unwrapped[box])
-    return unwrapped.reshape(np.shape(phase))
+    return unwrapped
 
 
 def romeo_quality(phase, mask, echo_times=None, magnitude=None, template=None):

@@ -5,9 +5,9 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from qsmbids.core.certainty import field_weight
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.mending import mend_field
-from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
+from qsmbids.core.methods import BIPOLAR, ECHO_FITS, OFFSETS, UNWRAPPING
 from qsmbids.core.phase import ppm_to_hz
-from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface
+from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
 
 
@@ -21,6 +21,7 @@ class TotalFieldInputSpec(NumericInputSpec):
     offset = traits.Enum(*OFFSETS, usedefault=True)
     unwrapping = traits.Enum(*UNWRAPPING, usedefault=True)
     fit = traits.Enum(*ECHO_FITS, usedefault=True)
+    bipolar = traits.Enum(*BIPOLAR, usedefault=True, desc='whether to correct a phase that alternates between echoes')
 
 
 class TotalFieldOutputSpec(TraitedSpec):
@@ -28,6 +29,7 @@ class TotalFieldOutputSpec(TraitedSpec):
     residual = File(desc='relative residual of the echo fit')
     quality = File(desc='voxel quality of the unwrapping')
     unwrapped = File(desc='unwrapped phase of the last echo, rad')
+    notes = traits.List(traits.Str, desc='what was done')
 
 
 class TotalField(NumericInterface):
@@ -38,7 +40,9 @@ class TotalField(NumericInterface):
         chosen = self.inputs
         result = total_field(load_array(chosen.phase), load_array(chosen.magnitude), chosen.echo_times,
                              load_mask(chosen.mask), chosen.voxel_size, chosen.center_frequency_hz,
-                             offset=chosen.offset, unwrapping=chosen.unwrapping, fit=chosen.fit)
+                             offset=chosen.offset, unwrapping=chosen.unwrapping, fit=chosen.fit,
+                             bipolar=chosen.bipolar)
+        self._results['notes'] = list(result.notes)
         for name, volume in (('field', result.field), ('residual', result.residual), ('quality', result.quality),
                              ('unwrapped', result.unwrapped[..., -1])):
             self._results[name] = save_array(folder / f'{name}.nii', volume, chosen.mask)
@@ -53,6 +57,7 @@ class MendFieldInputSpec(GridInputSpec):
     echo_times = traits.List(traits.Float, mandatory=True, desc='s')
     center_frequency_hz = traits.Float(mandatory=True, desc='turns Hz into ppm')
     threshold = traits.Float(0.3, usedefault=True, desc='largest residual and least quality to trust')
+    notes = traits.List(traits.Str, desc='what was done before')
 
 
 class MendFieldOutputSpec(TraitedSpec):
@@ -74,7 +79,7 @@ class MendField(NumericInterface):
         weight = field_weight(magnitude, residual, chosen.echo_times, mask)
         self._results['field'] = save_array(folder / 'field.nii', result.field, chosen.field)
         self._results['weight'] = save_array(folder / 'weight.nii', weight, chosen.field)
-        self._results['notes'] = list(result.notes)
+        self._results['notes'] = [*given(chosen.notes, []), *result.notes]
 
 
 class FieldToHertzInputSpec(NumericInputSpec):

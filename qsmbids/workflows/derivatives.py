@@ -183,7 +183,8 @@ def _field_mapping(settings):
     return {'PhaseOffset': _algorithm(OFFSETS, settings['phase_offset']),
             'Unwrapping': _algorithm(UNWRAPPING, settings['unwrapping']),
             'EchoFit': _algorithm(ECHO_FITS, settings['echo_fit']),
-            'ResidualThreshold': settings['residual_threshold'], 'PhaseSign': settings['phase_sign']}
+            'ResidualThreshold': settings['residual_threshold'], 'PhaseSign': settings['phase_sign'],
+            'Bipolar': settings['bipolar']}
 
 
 def _algorithm(table, name):

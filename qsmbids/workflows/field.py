@@ -8,7 +8,8 @@ from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
 
 def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir=(0., 0., 1.), offset='mcpc3ds',
-                  unwrapping='romeo', fit='nonlinear', residual_threshold=0.3, threads=1, name='field_wf'):
+                  unwrapping='romeo', fit='nonlinear', bipolar='auto', residual_threshold=0.3, threads=1,
+                  name='field_wf'):
     """Return a workflow from wrapped phase to total field.
 
     Parameters
@@ -24,6 +25,8 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
         Voxels of one volume, for the memory.
     offset, unwrapping, fit : str
         Names in the tables of :mod:`qsmbids.core.methods`.
+    bipolar : {'auto', 'yes', 'no'}
+        Whether to correct a phase that alternates between the echoes.
     residual_threshold : float
         Largest relative residual of the echo fit to trust.
     threads : int
@@ -47,13 +50,13 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     several = len(echo_times) > 1
     offset = offset if several else 'none'
     workflow = DescribedWorkflow(name=name)
-    workflow.__desc__ = _describe(several, offset, unwrapping, fit, residual_threshold)
+    workflow.__desc__ = _describe(len(echo_times), offset, unwrapping, fit, bipolar, residual_threshold)
     inputnode = fields('phase', 'magnitude', 'brain_mask', name='inputnode')
     outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', 'weight', 'notes',
                         name='outputnode')
     total_field = numeric_node(
         TotalField(echo_times=list(echo_times), voxel_size=voxel_size, center_frequency_hz=center_frequency_hz,
-                   offset=offset, unwrapping=unwrapping, fit=fit),
+                   offset=offset, unwrapping=unwrapping, fit=fit, bipolar=bipolar),
         'total_field', buffers=12 + 4 * len(echo_times), voxels=voxels, threads=threads)
     trust = numeric_node(ReliableMask(threshold=residual_threshold), 'trust', buffers=5,
                          voxels=voxels)
@@ -67,7 +70,7 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
         (inputnode, trust, [('brain_mask', 'mask')]),
         (total_field, trust, maps),
         (inputnode, mend, [('magnitude', 'magnitude')]),
-        (total_field, mend, [('field', 'field'), *maps]),
+        (total_field, mend, [('field', 'field'), ('notes', 'notes'), *maps]),
         (trust, mend, [('mask', 'mask')]),
         (total_field, outputnode, [('unwrapped', 'unwrapped'), *maps]),
         (mend, outputnode, [('field', 'field'), ('weight', 'weight'), ('notes', 'notes')]),
@@ -75,8 +78,11 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     return workflow
 
 
-def _describe(several, offset, unwrapping, fit, threshold):
-    sentences = []
+def _describe(echoes, offset, unwrapping, fit, bipolar, threshold):
+    several, sentences = echoes > 1, []
+    if echoes > 2 and bipolar != 'no':
+        sentences.append('A phase that alternates between the echoes, as a bipolar readout leaves it, was looked for '
+                         'and taken out [@li2015bipolar].')
     if offset != 'none':
         sentences.append(f'The phase offset of the coils was removed ({cite(OFFSETS[offset])}).')
     sentences.append(f'Phase was unwrapped ({cite(UNWRAPPING[unwrapping])}).')

@@ -168,15 +168,18 @@ def test_laplacian_field_differs_by_a_harmonic_function(fit):
     assert np.linalg.norm(laplacian(error)) < 0.03 * np.linalg.norm(laplacian(head.field))
 
 
-def test_a_bipolar_readout_leaves_a_residual_but_a_sound_field():
+def test_a_bipolar_readout_is_corrected_unless_told_not_to():
     head = Head(TRAINS[0], 40)
     clean = head.total_field()
     ramp = np.linspace(-0.4, 0.4, head.mask.shape[0], dtype=np.float32)[:, None, None, None]
     head.phase = head.phase + ramp * np.float32([1, -1, 1, -1, 1])
-    result = head.total_field()
+    left, corrected = head.total_field(bipolar='no'), head.total_field()
     # A phase step d on alternate echoes acts as a slope of 2 d / spacing on the first two, which offset and fit see.
-    assert np.abs(head.error(result)).max() < 2 * 0.8 / (2 * np.pi * 0.004)
-    assert result.residual.mean() > 2 * clean.residual.mean()
+    assert np.abs(head.error(left)).max() < 2 * 0.8 / (2 * np.pi * 0.004)
+    assert left.residual.mean() > 2 * clean.residual.mean() and not left.notes
+    assert head.error(corrected).std() < 1.02 * head.error(clean).std()
+    assert corrected.residual.mean() < 1.02 * clean.residual.mean()
+    assert len(corrected.notes) == 1 and 'bipolar' in corrected.notes[0] and not clean.notes
 
 
 def test_no_offset_removal_and_no_magnitude():
@@ -220,7 +223,7 @@ def test_bad_input_is_named():
         (dict(phase=head.phase[..., 0], magnitude=None), r'\(8, 8, 8\).*\(nx, ny, nz, ne\)'),
         (dict(voxel_size=(1, 1)), 'voxel_size'),
         (dict(center_frequency_hz=0), 'center_frequency_hz'),
-        (dict(offset='aspire'), "offset.*'aspire'"), (dict(unwrapping='x'), 'unwrapping'), (dict(fit='x'), 'fit'),
+        (dict(offset='aspire'), "offset.*'aspire'"), (dict(bipolar='x'), 'bipolar'), (dict(unwrapping='x'), 'unwrapping'), (dict(fit='x'), 'fit'),
     ]:
         with pytest.raises(ValueError, match=match):
             call(**changes)

@@ -4,7 +4,7 @@ import pytest
 from qsmbids.core.methods import UNWRAPPING
 from qsmbids.core.phase import wrap
 from qsmbids.core.threads import use_threads
-from qsmbids.core.unwrap import romeo_quality, unwrap_laplacian, unwrap_romeo
+from qsmbids.core.unwrap import romeo_quality, unwrap_bestpath, unwrap_laplacian, unwrap_romeo
 
 SHAPE = (44, 50, 40)
 
@@ -46,6 +46,21 @@ def test_unwrap_undoes_wrap_without_a_wrong_voxel(shape, snr, with_magnitude):
     whole = (unwrapped - phase[..., 0])[mask] / (2 * np.pi)
     assert np.abs(whole - np.rint(whole)).max() < 1e-4
     assert abs(np.median(unwrapped[mask])) <= np.pi + 1e-3
+
+
+def test_best_path_adds_whole_turns_only_and_joins_parts():
+    field, mask, magnitude = head()
+    mask[20:23] = False
+    echo_times = (0.004, 0.009, 0.014)
+    phase, noisy = scan(field, magnitude, echo_times, 30)
+    before = phase.copy()
+    unwrapped = unwrap_bestpath(phase, mask, echo_times, noisy)
+    truth = 2 * np.pi * field[..., None] * np.asarray(echo_times)
+    assert unwrapped.dtype == np.float32 and np.array_equal(phase, before) and not unwrapped[~mask].any()
+    assert not np.rint((unwrapped - truth)[mask] / (2 * np.pi)).any()
+    whole = (unwrapped - phase)[mask] / (2 * np.pi)
+    assert np.abs(whole - np.rint(whole)).max() < 1e-4
+    assert np.array_equal(unwrap_bestpath(phase[..., 0], mask)[mask], unwrapped[mask, 0])
 
 
 def test_noise_is_crossed_last():

@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_nothing_half_done(cohort, tmp_path, monkeypatch, cap
 
 
 def test_patients_with_small_vessel_disease_have_microbleeds(tmp_path, validator_errors):
-    out, asked = tmp_path / 'svd', ['--participants', '2', '--seed', '3', '--tilt', '20', *COARSE]
+    out, asked = tmp_path / 'svd', ['--participants', '2', '--seed', '3', '--tilt', '20', '--variation', '0', *COARSE]
     assert main([str(out), '--cohort', 'svd', '--pattern', 'deep', *asked]) == 0
     truth = out / 'derivatives' / 'truth'
     assert validator_errors(out) == [] and validator_errors(truth) == []
@@ -152,7 +152,7 @@ def test_patients_with_small_vessel_disease_have_microbleeds(tmp_path, validator
 
 def test_microbleeds_in_any_cohort(tmp_path):
     out = tmp_path / 'bids'
-    assert main([str(out), '--participants', '1', '--microbleeds', '4', *COARSE]) == 0
+    assert main([str(out), '--participants', '1', '--microbleeds', '4', '--variation', '0', *COARSE]) == 0
     (person,) = read_tsv(out / 'participants.tsv')
     assert [int(person[kind]) for kind in CLASSES] == [4, 0, 0, 0, 0, 0]
     assert len(read_tsv(out / 'derivatives/truth/sub-01/anat/sub-01_desc-truth_lesions.tsv')) == 4

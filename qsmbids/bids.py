@@ -305,7 +305,7 @@ def _check_headers(parts):
     """Shapes and affines of all images; the geometry follows from the first."""
     import nibabel
     first = affine = shape = None
-    echoes = {}
+    echoes, channels = {}, defaultdict(set)
     for part, images in parts.items():
         echoes[part] = 0
         for image in images:
@@ -325,16 +325,21 @@ def _check_headers(parts):
             if not np.allclose(header.affine, affine, atol=1e-2):
                 raise ValueError(f'{image.path}: its affine differs from that of {first.path}. '
                                  'All images of an acquisition must share one grid.')
-            echoes[part] += header.shape[3] if header.ndim == 4 else 1
+            deep = header.shape[3] if header.ndim == 4 else 1
+            channels[part].add(deep)
+            echoes[part] += 1 if len(images) > 1 else deep
             coded = header.header
             unplaced = int(coded['sform_code']) == 0 and int(coded['qform_code']) == 0
     if len(set(echoes.values())) > 1:
         raise ValueError(f'{first.path}: the parts hold different numbers of echoes: {echoes}')
+    uncombined = _count_channels(parts, channels)
     try:
         direction = b0_direction(affine)
     except ValueError as error:
         raise ValueError(f'{first.path}: {error}') from None
     warnings, notes = [], []
+    if uncombined > 1:
+        notes.append(f'{uncombined} uncombined channels along the fourth axis of each echo')
     if unplaced:
         warnings.append('the header has neither sform nor qform: the third axis is taken as the direction of B0')
     tilt = np.degrees(np.arccos(min(1, max(abs(b) for b in direction))))
@@ -342,6 +347,20 @@ def _check_headers(parts):
         notes.append(f'oblique: B0 is {tilt:.1f} degrees from the nearest voxel axis, as the affine says')
     return {'notes': tuple(notes), 'b0_dir': direction, 'voxel_size': voxel_size_of(affine),
             'shape': tuple(int(n) for n in shape), 'echo_count': next(iter(echoes.values())), 'warnings': warnings}
+
+
+def _count_channels(parts, channels):
+    """How many channels the fourth axis of several files, one per echo, holds; BIDS has no entity for them."""
+    first = _first(parts)
+    counts = set().union(*channels.values())
+    if len(first) == 1 or counts == {1}:
+        return 1
+    if len(counts) > 1:
+        raise ValueError(f'{_names(first)}: the fourth axis, which holds channels where there is a file per echo, has '
+                         f'different lengths: {sorted(counts)}')
+    if not set(parts) & {'phase', 'real'}:
+        raise ValueError(f'{_names(first)}: channels cannot be combined without phase; add the part-phase images')
+    return counts.pop()
 
 
 def _first(parts):

@@ -47,6 +47,19 @@ def test_real_and_imaginary(bids_root, add_echoes):
     assert not acquisition.problems and acquisition.has_phase
 
 
+def test_a_fourth_axis_of_several_echoes_holds_channels(bids_root, add_echoes):
+    add_echoes(bids_root, shape=(6, 7, 8, 4))
+    (acquisition,) = discover(bids_root)
+    assert not acquisition.problems and acquisition.shape == (6, 7, 8) and len(acquisition.echo_times) == 3
+    assert any('4 uncombined channels' in note for note in acquisition.notes)
+
+
+def test_channels_without_phase_cannot_be_combined(bids_root, add_echoes):
+    add_echoes(bids_root, shape=(6, 7, 8, 4), parts=('mag',))
+    (acquisition,) = discover(bids_root)
+    assert any('part-phase' in problem for problem in acquisition.problems)
+
+
 def test_sessions_runs_and_acquisitions_are_told_apart(bids_root, add_echoes):
     for session in ('a', 'b'):
         for extra in ('_run-1', '_run-2', '_acq-hi_run-1'):

@@ -35,7 +35,8 @@ def build_parser():
     separate.add_argument('--b0', type=float, metavar='T', required=True, help='field strength in T')
     separate.add_argument('--output-negative', type=Path, help='negative sources')
     for step in (unwrap, field):
-        step.add_argument('--phase', type=Path, nargs='+', required=True, help='one 4D file or one file per echo')
+        step.add_argument('--phase', type=Path, nargs='+', required=True,
+                          help='one 4D file of all echoes, or one file per echo: 3D, or 4D with uncombined channels')
         step.add_argument('--phase-units', choices=('rad', 'arbitrary'),
                           help='of the phase; recognised by its range otherwise')
     for step, needed in ((unwrap, False), (field, False), (mask, True), (r2star, True), (swi, True)):
@@ -203,12 +204,20 @@ def _step(steps, name, run, text, methods=None):
 
 
 def _load_echoes(options):
+    import tempfile
+
     from qsmbids.core.echoes import prepare_echoes
+    from qsmbids.interfaces.channels import read_echoes
     from qsmbids.interfaces.images import load_echoes
     import numpy as np
-    phase = load_echoes(options.phase)
-    magnitude = load_echoes(options.magnitude) if options.magnitude else np.ones_like(phase)
-    echoes = prepare_echoes(magnitude, phase, phase_units=options.phase_units)
+    if options.magnitude:
+        with tempfile.TemporaryDirectory() as folder:
+            echoes = read_echoes({'magnitude': options.magnitude, 'phase': options.phase}, folder,
+                                 echo_times=options.echo_times, voxel_size=_voxel_size(options, options.phase[0]),
+                                 phase_units=options.phase_units)
+    else:
+        phase = load_echoes(options.phase)
+        echoes = prepare_echoes(np.ones_like(phase), phase, phase_units=options.phase_units)
     for text in (*echoes.notes, *echoes.warnings):
         _notice(options, text)
     return echoes

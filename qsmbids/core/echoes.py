@@ -32,7 +32,7 @@ class Echoes:
 
 
 def prepare_echoes(magnitude=None, phase=None, real=None, imaginary=None, *, phase_units=None, manufacturer=None,
-                   phase_sign='auto'):
+                   phase_sign='auto', phase_extremes=None):
     """Return magnitude and phase in radians from what the scanner stored.
 
     Parameters
@@ -46,6 +46,8 @@ def prepare_echoes(magnitude=None, phase=None, real=None, imaginary=None, *, pha
     phase_sign : {'auto', '+', '-'}
         Whether the stored phase grows (+) or falls (-) where the field is stronger. ``'auto'`` means +, except for
         data that carry GE's alternating slices, whose handedness is opposite too.
+    phase_extremes : tuple of float, optional
+        As `extremes` of `phase.phase_to_radians`, for one of several channels.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def prepare_echoes(magnitude=None, phase=None, real=None, imaginary=None, *, pha
     if not magnitude.any():
         raise ValueError('the magnitude is zero everywhere')
     if 'phase' in given and 'real' not in given:
-        phase, rule, warning = phase_to_radians(phase, phase_units, manufacturer)
+        phase, rule, warning = phase_to_radians(phase, phase_units, manufacturer, phase_extremes)
         notes.append(f'phase to radians: {rule}')
         warnings += [warning] if warning else []
     if magnitude.min() < 0:

@@ -99,7 +99,7 @@ _KNOWN = sorted([*_RADIANS, _MILLIRADIANS, *(scale for bits in range(8, 17) for 
                 key=lambda scale: scale.period)
 
 
-def phase_to_radians(phase, units=None, manufacturer=None):
+def phase_to_radians(phase, units=None, manufacturer=None, extremes=None):
     """Convert stored phase to radians.
 
     The first of these rules that applies decides:
@@ -120,6 +120,8 @@ def phase_to_radians(phase, units=None, manufacturer=None):
         ``Units`` of the BIDS sidecar.
     manufacturer : str, optional
         ``Manufacturer`` of the BIDS sidecar; 'Siemens', 'GE' and 'Philips' are known.
+    extremes : tuple of float, optional
+        Lowest and highest value of all volumes that share one scale, if `phase` is but one of them.
 
     Returns
     -------
@@ -140,7 +142,7 @@ def phase_to_radians(phase, units=None, manufacturer=None):
     phase = np.asarray(phase, dtype=np.float32)
     if phase.size == 0:
         raise ValueError(f'phase is empty: its shape is {phase.shape}')
-    low, high = float(phase.min()), float(phase.max())
+    low, high = (float(phase.min()), float(phase.max())) if extremes is None else map(float, extremes)
     if not np.isfinite(high - low):
         raise ValueError('phase holds values that are not finite; repair them first (repair_nonfinite)')
     if low == high:

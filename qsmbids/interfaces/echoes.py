@@ -2,19 +2,22 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.echoes import combine_magnitude, prepare_echoes
+from qsmbids.core.echoes import combine_magnitude
 from qsmbids.core.methods import PHASE_SIGNS
 from qsmbids.files import FileError
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, files, given
-from qsmbids.interfaces.images import load_echoes, save_array
+from qsmbids.interfaces.channels import read_echoes
+from qsmbids.interfaces.images import save_array
 
 
 class PrepareEchoesInputSpec(NumericInputSpec):
-    magnitude = files(desc='one file per echo, or one 4D file')
+    magnitude = files(desc='one file per echo, 4D if it holds channels, or one 4D file of all echoes')
     phase = files(desc='the same for the phase')
     real = files(desc='the same for the real part')
     imaginary = files(desc='the same for the imaginary part')
     phase_units = traits.Str(desc='Units of the phase sidecar')
+    echo_times = traits.List(traits.Float, desc='s; needed for channels')
+    voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, desc='mm; needed for channels')
     manufacturer = traits.Str(desc='Manufacturer of the sidecar')
     phase_sign = traits.Enum(*PHASE_SIGNS, usedefault=True, desc='whether the stored phase grows with the field')
 
@@ -36,9 +39,9 @@ class PrepareEchoes(NumericInterface):
         paths = {name: found for name, found in paths.items() if found}
         first = next(iter(paths.values()))[0]
         try:
-            echoes = prepare_echoes(**{name: load_echoes(found) for name, found in paths.items()},
-                                    phase_units=given(self.inputs.phase_units),
-                                    manufacturer=given(self.inputs.manufacturer), phase_sign=self.inputs.phase_sign)
+            echoes = read_echoes(paths, folder, echo_times=given(self.inputs.echo_times),
+                                 voxel_size=given(self.inputs.voxel_size), phase_units=given(self.inputs.phase_units),
+                                 manufacturer=given(self.inputs.manufacturer), phase_sign=self.inputs.phase_sign)
         except ValueError as error:
             raise FileError(f'{first}: {error}. Check this file and its siblings.') from None
         self._results['magnitude'] = save_array(folder / 'magnitude.nii', echoes.magnitude, first)

@@ -122,7 +122,8 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
 
 def _prepare_echoes(acquisition, settings):
     known = {'phase_units': acquisition.phase_units, 'manufacturer': acquisition.manufacturer,
-             'phase_sign': settings['phase_sign']}
+             'phase_sign': settings['phase_sign'], 'echo_times': list(acquisition.echo_times),
+             'voxel_size': acquisition.voxel_size}
     names = {'mag': 'magnitude', 'phase': 'phase', 'real': 'real', 'imag': 'imaginary'}
     images = {names[part]: list(paths) for part, paths in acquisition.files.items()}
     if 'phase' in images:

@@ -27,6 +27,7 @@ class Config:
     phase_sign: str = 'auto'
     bipolar: str = 'auto'
     residual_threshold: float = 0.3
+    weighting: str = 'none'
     two_pass: bool = False
     background: str = 'vsharp'
     inversion: tuple = ('tv',)

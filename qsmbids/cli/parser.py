@@ -7,7 +7,7 @@ from pathlib import Path
 from qsmbids import __version__
 from qsmbids.config import Config, read_toml
 from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
-                                  RELAXOMETRY, UNWRAPPING)
+                                  RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
 
 EXIT_CODES = """\
 exit codes: 0 every requested participant is complete; 1 at least one failed, the others are complete; 2 the command
@@ -106,6 +106,9 @@ def _add_methods(group):
                             'where one is found [auto]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
+    group.add_argument('--weighting', choices=WEIGHTINGS,
+                       help='how much a voxel counts in inversions that can weigh: all alike, by the relative residual of '
+                            'the echo fit, or by the certainty of the field [none]')
     group.add_argument('--two-pass', action='store_true',
                        help='compute susceptibility from reliable voxels alone, and take the rest of the brain from a '
                             'second map: fewer streaks around bleeds, values in them, twice the time')

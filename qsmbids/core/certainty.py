@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import gammaincinv
 
-from qsmbids.core.checks import check_same_shape
+from qsmbids.core.checks import check_positive, check_same_shape
 from qsmbids.core.unwrap import check_echoes
 
 
@@ -32,6 +32,31 @@ def noise_level(magnitude, residual, mask):
     energy = residual[mask] ** 2 * np.einsum('ne,ne->n', signal, signal)
     # Over the median of chi squared.
     return float(np.sqrt(np.median(energy) / (2 * gammaincinv(spare / 2, 0.5))))
+
+
+def residual_weight(residual, mask, threshold=0.3):
+    """Return how little the echoes disagree: 1 for no residual, 0 from a threshold on.
+
+    Parameters
+    ----------
+    residual : ndarray, shape (nx, ny, nz)
+        Relative misfit of the echo fit.
+    mask : ndarray of bool, shape (nx, ny, nz)
+    threshold : float, default 0.3
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        0 to 1; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or `threshold` is not positive.
+    """
+    check_same_shape(mask=mask, residual=residual)
+    check_positive(threshold=threshold)
+    return np.where(mask, np.clip(1 - residual / np.float32(threshold), 0, 1), 0).astype(np.float32)
 
 
 def field_weight(magnitude, residual, echo_times, mask):

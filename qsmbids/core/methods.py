@@ -76,6 +76,10 @@ class Method:
         values = self._tunable() | self.arguments(chosen)
         return {name.rstrip('_'): value for name, value in values.items()}
 
+    def takes(self, name):
+        """Return whether the function has a parameter of that name, tuning or not."""
+        return name in signature(self.load()).parameters
+
     def _tunable(self):
         return {name: p.default for name, p in signature(self.load()).parameters.items()
                 if p.kind is Parameter.KEYWORD_ONLY and name not in GEOMETRY}
@@ -148,6 +152,7 @@ ECHO_FITS = {
 }
 BIPOLAR = ('auto', 'yes', 'no')
 PHASE_SIGNS = ('auto', '+', '-')
+WEIGHTINGS = ('none', 'residual', 'certainty')
 REFERENCES = ('wholebrain', 'csf', 'none')
 
 # Settings that go together. Consensus: the example pipeline of the recommended implementation (Bilgic 2024), with what
@@ -157,7 +162,8 @@ PRESETS = {
     'none': {},
     'consensus': {
         'phase_offset': 'mcpc3ds', 'unwrapping': 'romeo', 'echo_fit': 'linear', 'residual_threshold': 0.3,
-        'background': 'vsharp', 'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
+        'weighting': 'residual', 'background': 'vsharp', 'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5,
+        'reference': 'wholebrain'},
 }
 
 

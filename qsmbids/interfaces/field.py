@@ -2,7 +2,7 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.certainty import field_weight
+from qsmbids.core.certainty import field_weight, residual_weight
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.mending import mend_field
 from qsmbids.core.methods import BIPOLAR, ECHO_FITS, OFFSETS, UNWRAPPING
@@ -80,6 +80,25 @@ class MendField(NumericInterface):
         self._results['field'] = save_array(folder / 'field.nii', result.field, chosen.field)
         self._results['weight'] = save_array(folder / 'weight.nii', weight, chosen.field)
         self._results['notes'] = [*given(chosen.notes, []), *result.notes]
+
+
+class ResidualWeightInputSpec(NumericInputSpec):
+    residual = File(exists=True, mandatory=True, desc='relative residual of the echo fit')
+    mask = File(exists=True, mandatory=True, desc='where to weigh')
+    threshold = traits.Float(0.3, usedefault=True, desc='residual that counts as nothing')
+
+
+class ResidualWeightOutputSpec(TraitedSpec):
+    weight = File(desc='0 to 1')
+
+
+class ResidualWeight(NumericInterface):
+    input_spec = ResidualWeightInputSpec
+    output_spec = ResidualWeightOutputSpec
+
+    def _compute(self, folder):
+        weight = residual_weight(load_array(self.inputs.residual), load_mask(self.inputs.mask), self.inputs.threshold)
+        self._results['weight'] = save_array(folder / 'weight.nii', weight, self.inputs.residual)
 
 
 class FieldToHertzInputSpec(NumericInputSpec):

@@ -37,6 +37,7 @@ class RemoveBackground(NumericInterface):
 class InvertInputSpec(GridInputSpec):
     field = File(exists=True, mandatory=True, desc='local field, ppm')
     mask = File(exists=True, mandatory=True, desc='where it is known')
+    weight = File(exists=True, desc='how much each voxel counts, 0 to 1, for methods that can weigh')
     method = traits.Enum(*INVERSION, usedefault=True)
     parameters = traits.Dict(traits.Str, desc='other than the defaults')
 
@@ -55,7 +56,9 @@ class Invert(NumericInterface):
         field, mask = load_array(self.inputs.field), load_mask(self.inputs.mask)
         chosen, geometry = given(self.inputs.parameters), (self.inputs.voxel_size, self.inputs.b0_dir)
         arguments = method.settle(chosen, field, mask, *geometry)
-        chi = method.load()(field, mask, geometry[0], b0_dir=geometry[1], **arguments)
+        weighs = given(self.inputs.weight) and method.takes('weight')
+        weight = {'weight': load_array(self.inputs.weight)} if weighs else {}
+        chi = method.load()(field, mask, geometry[0], b0_dir=geometry[1], **weight, **arguments)
         self._results['chi'] = save_array(folder / 'chi.nii', chi, self.inputs.field)
         self._results['metadata'] = {
             'EstimationParameters': method.parameters(arguments),

@@ -8,7 +8,7 @@ from qsmbids.bids import find_brain_mask, find_r2_map
 from qsmbids.core.methods import departures
 from qsmbids.core.separation import tissue_r2
 from qsmbids.interfaces.echoes import PrepareEchoes
-from qsmbids.interfaces.field import FieldToHertz
+from qsmbids.interfaces.field import FieldToHertz, ResidualWeight
 from qsmbids.interfaces.figures import DrawFigures
 from qsmbids.interfaces.quality import AssessQuality
 from qsmbids.workflows.derivatives import init_ds_wf, list_outputs
@@ -25,8 +25,9 @@ from qsmbids.workflows.twopass import init_two_pass_wf
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'residual_threshold',
-                   'background', 'two_pass', 'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi',
-                   'chi_separation', 'level')
+                   'weighting', 'background', 'two_pass', 'inversion', 'inversion_lambda', 'reference', 'relaxometry',
+                   'swi', 'chi_separation', 'level')
+_WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
 def method_settings(config):
@@ -196,6 +197,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                                 ('outputnode.chi', 'chi')]),
         (field_wf, node('ds_wf'), [('outputnode.reliable_mask', 'inputnode.reliable_mask')]),
         (qsm_wf, node('ds_wf'), [('outputnode.qsm_mask', 'inputnode.qsm_mask')])])
+    _add_weight(workflow, settings, sizes, qsm_wf)
     if settings['two_pass']:
         workflow.connect([
             (node('masking_wf'), qsm_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
@@ -220,6 +222,20 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                                     f'{port}_to_hertz', buffers=3, **sizes)
             workflow.connect([(source, to_hertz, [(out, 'field')]),
                               (to_hertz, node('ds_wf'), [('field', f'inputnode.{port}')])])
+
+
+def _add_weight(workflow, settings, sizes, qsm_wf):
+    """Connect what says how much each voxel counts in the inversion."""
+    field_wf = workflow.get_node('field_wf')
+    if settings['weighting'] != 'none':
+        workflow.__desc__ = f'Inversions weigh voxels by {_WEIGHTS[settings["weighting"]]}.'
+    if settings['weighting'] == 'certainty':
+        workflow.connect([(field_wf, qsm_wf, [('outputnode.weight', 'inputnode.weight')])])
+    elif settings['weighting'] == 'residual':
+        weigh = numeric_node(ResidualWeight(threshold=settings['residual_threshold']), 'weigh', buffers=4, **sizes)
+        workflow.connect([
+            (field_wf, weigh, [('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'mask')]),
+            (weigh, qsm_wf, [('weight', 'inputnode.weight')])])
 
 
 def _add_separation(workflow, acquisition, methods, sizes):

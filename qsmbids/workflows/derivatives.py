@@ -133,8 +133,9 @@ def _chi(method, settings):
         'ConsensusMethod': INVERSION[method].consensus}
     return Output(f'chi_{method}', 'Chimap', method, extra=f'references_{method}', metadata={
         'Units': 'ppm', **estimation, 'BackgroundRemoval': _algorithm(BACKGROUND, settings['background']),
-        'FieldMapping': _field_mapping(settings), 'TwoPass': settings['two_pass'], 'Preset': settings['preset'],
-        'PresetDepartures': departures(settings)})
+        'FieldMapping': _field_mapping(settings), 'TwoPass': settings['two_pass'],
+        'DataWeight': settings['weighting'] if INVERSION[method].takes('weight') else 'none',
+        'Preset': settings['preset'], 'PresetDepartures': departures(settings)})
 
 
 def _field_outputs(settings, several):

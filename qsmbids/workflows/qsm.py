@@ -37,6 +37,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
         ppm.
     mask
         Where it is trusted.
+    weight
+        0 to 1; all voxels count alike without it.
     csf_mask
 
     Outputs
@@ -52,7 +54,7 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
         + (', with the strength of the regularisation chosen from the field itself' if not inversion_parameters
            and any(INVERSION[method].automatic for method in inversion) else '')
         + describe_reference(reference) + '.')
-    inputnode = fields('field', 'mask', 'csf_mask', name='inputnode')
+    inputnode = fields('field', 'mask', 'weight', 'csf_mask', name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
     remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
                                      'remove_background', buffers=14, voxels=voxels, threads=threads)
@@ -68,6 +70,7 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
         refer = numeric_node(ReferenceChi(region=reference), f'reference_{method}', buffers=4, voxels=voxels)
         workflow.connect([
             (remove_background, invert, [('field', 'field'), ('mask', 'mask')]),
+            (inputnode, invert, [('weight', 'weight')]),
             (remove_background, refer, [('mask', 'mask')]),
             (invert, refer, [('chi', 'chi'), ('metadata', 'estimation')])])
         if csf:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.certainty import field_weight, noise_level
+from qsmbids.core.certainty import field_weight, noise_level, residual_weight
 from qsmbids.core.fieldmap import fit_field_linear, fit_field_nonlinear
 
 ECHO_TIMES = np.array([0.004, 0.009, 0.016])
@@ -63,3 +63,13 @@ def test_bad_input_is_named():
         field_weight(magnitude, residual[1:], ECHO_TIMES, mask)
     with pytest.raises(ValueError, match='magnitude is zero'):
         field_weight(0 * magnitude, residual, ECHO_TIMES, mask)
+
+
+def test_a_residual_from_the_threshold_on_weighs_nothing():
+    residual = np.array([0, .15, .3, .9, 0], np.float32).reshape(1, 1, 5)
+    mask = np.array([1, 1, 1, 1, 0], bool).reshape(1, 1, 5)
+    assert residual_weight(residual, mask, .3).ravel() == pytest.approx([1, .5, 0, 0, 0])
+    with pytest.raises(ValueError, match='^threshold'):
+        residual_weight(residual, mask, 0)
+    with pytest.raises(ValueError, match='^residual'):
+        residual_weight(residual[..., :3], mask)

@@ -7,14 +7,14 @@ import pytest
 from qsmbids.bids import Acquisition
 from qsmbids.config import Config
 from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PRESETS, REFERENCES,
-                                  RELAXOMETRY, UNWRAPPING)
+                                  RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
 from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
 from qsmbids.workflows.base import METHOD_SETTINGS, init_qsmbids_wf
 from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 
 CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS,
            'background': BACKGROUND, 'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
-           'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'swi': (True, False), 'two_pass': (False, True),
+           'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'swi': (True, False), 'two_pass': (False, True), 'weighting': WEIGHTINGS,
            'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
     {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]

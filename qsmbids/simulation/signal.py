@@ -290,9 +290,9 @@ def _evolution(head, field, sequence):
             growth = np.exp(rate * step)
         now *= growth
         before = time
-        signal = np.zeros(field.shape, complex)
-        signal.flat[seen] = now
-        yield signal
+        signal = np.zeros(field.size, complex)
+        signal[seen] = now
+        yield signal.reshape(field.shape)
 
 
 def _receive(signal, sequence, sd, rng):

@@ -21,8 +21,9 @@ BLOCK = 8           # voxels along an edge of what is solved at once.
 REACH = 4           # voxels from the nearest doubtful one up to where the field is looked at.
 RIDGE = 0.003       # SD of the field that the model leaves unexplained over the SD of the susceptibility it allows.
 NOISE = 5.          # signal of all echoes together, in SDs of the noise, below which a voxel holds nothing else.
-SURE = 16           # ambiguity of the echoes in SDs of a prediction, below which the prediction decides nothing.
+SURE = 8            # ambiguity of the echoes in SDs of a prediction, below which the prediction decides nothing.
 MOST = 250          # doubtful voxels of a block and its surroundings; more have too little around them.
+BETTER = 0.7        # misfit of field and model, all voxels with signal in it, that a move must at least come down to.
 ROUNDS = 8          # until no voxel changes its branch; most blocks need three.
 
 
@@ -62,7 +63,9 @@ def mend_field(field, mask, residual, quality, magnitude, echo_times, voxel_size
 
     - a voxel with signal takes the multiple of the ambiguity of the echoes (`branch_step`) that brings it within a
       quarter of a step of the prediction; if none does, if the prediction is too uncertain to tell, or if it is there
-      already, it stays as it is. What has found its branch joins the fit, until nothing moves any more;
+      already, it stays as it is. What has found its branch joins the fit, until nothing moves any more. If the field
+      as a whole then fits dipoles no better than before, nothing was to move: a bleed that dephases its surroundings
+      is no wrong branch;
     - a voxel that holds nothing but noise takes the prediction.
 
     So the field of a strong source is kept to the last digit, or moved by a known amount, but never smoothed.
@@ -112,7 +115,7 @@ def mend_field(field, mask, residual, quality, magnitude, echo_times, voxel_size
     moves, step = np.isfinite(ambiguity), ambiguity if np.isfinite(ambiguity) else 1 / echo_times[0]
     step = radians_to_ppm(2 * np.pi * step, 1, center_frequency_hz)
     length = 4 * (BLOCK + 2 * REACH)
-    unit = irfftn(dipole_kernel((length,) * 3, voxel_size, b0_dir), (length,) * 3, (length,) * 3)
+    unit = np.fft.fftshift(irfftn(dipole_kernel((length,) * 3, voxel_size, b0_dir), (length,) * 3, (length,) * 3))
     mended = field.copy()
     doubtful = mask & ~trusted
     for start in np.unique(np.argwhere(doubtful) // BLOCK * BLOCK, axis=0):
@@ -179,14 +182,29 @@ def _mend_block(field, doubtful, trusted, noisy, unit, step, moves):
         if np.array_equal(nearest, turns) and np.array_equal(close, agree):
             break
         turns, agree = nearest, close
+    if turns.any():
+        joined = np.concatenate([outside, within[known]])
+        stays, moves_on = (_misfit(joined, np.append(field[near], values[known]), penalty)
+                           for values in (found, found + turns * step))
+        if moves_on > BETTER * stays:
+            turns[:] = 0
     mended = field.copy()
     mended[doubtful] = np.where(known, found + turns * step, expected)
     return mended
 
 
+def _misfit(model, values, penalty):
+    """Return the least squares, penalty included, that a model leaves."""
+    fitted = np.linalg.solve(model.T @ model + np.diag(penalty), model.T @ values)
+    return np.sum((model @ fitted - values) ** 2) + penalty @ fitted ** 2
+
+
 def _model(places, sources, centre, unit):
     """Return the matrix from susceptibilities of `sources` and coefficients of the polynomial to field at `places`."""
-    dipoles = unit[tuple(np.moveaxis(places[:, None] - sources, -1, 0))].astype(float)
+    # Flat indices: those of a place and of a source subtract, counted from the middle of `unit`.
+    strides = np.array([unit.shape[1] * unit.shape[2], unit.shape[2], 1])
+    apart = (places + np.array(unit.shape) // 2) @ strides
+    dipoles = unit.reshape(-1)[apart[:, None] - sources @ strides].astype(float)
     away = (places - centre.mean(axis=0)) / REACH
     polynomial = [np.prod(away ** power, axis=1) for power in np.ndindex(3, 3, 3) if sum(power) <= 2]
     return np.concatenate([dipoles, np.stack(polynomial, axis=1)], axis=1)

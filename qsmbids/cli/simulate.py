@@ -56,9 +56,9 @@ def build_parser():
                         help='in seconds [0.004 0.012 0.020 0.028]')
     parser.add_argument('--b0', type=_positive, metavar='T', default=3.,
                         help='field strength; R2* and T1 go with it [3]')
-    parser.add_argument('--variation', type=float, default=4., metavar='MM',
+    parser.add_argument('--variation', type=float, default=3., metavar='MM',
                         help='how much the heads differ: SD of the velocity of a random deformation, 0 to 8; 0 gives '
-                             'heads without it and without texture in R2* [4]')
+                             'heads without it and without texture in R2* [3]')
     parser.add_argument('--vendor', choices=VENDORS, default=VENDORS[0], help='how the images are stored [siemens]')
     parser.add_argument('--tilt', type=float, metavar='DEG', default=0.,
                         help='turn of the slices about the left-right axis [0]')

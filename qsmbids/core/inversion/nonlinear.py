@@ -7,22 +7,21 @@ from qsmbids.core.checks import check_mask, check_positive, check_volume, check_
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
-from qsmbids.core.inversion.variational import gradient_scale, minimize_tv
+from qsmbids.core.inversion.strength import automatic_strength
+from qsmbids.core.inversion.variational import RELAXATION, gradient_scale, minimize_tv
 
 PHASE_SCALE = 20.
 """Phase in rad that 1 ppm makes at 3 T in an echo time of 25 ms."""
 
-# Squared data weight outside the mask, as for `invert_tv`.
-_OUTSIDE = np.float32(0.1)
 # Twice the largest squared weight. At less than once, the multiplier of a voxel with bad data pushes its phase beyond
 # half a turn, where another turn is nearer, and it jumps between both for ever; at once the step is steep there.
 _DATA_PENALTY = np.float32(2)
 # Sets the pace of the harmonic part.
 _HARMONIC_PENALTY = np.float32(3)
-_RELAXATION = np.float32(1.8)
+_RELAXATION = np.float32(RELAXATION)
 
 
-def invert_nltv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=PHASE_SCALE, lambda_=3e-4,
+def invert_nltv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=PHASE_SCALE, lambda_=None,
                 tol=1e-3, max_iterations=400):
     """Invert a local field with total variation, comparing complex numbers (FANSI).
 
@@ -46,9 +45,10 @@ def invert_nltv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ph
     phase_scale : float, default 20
         s in rad per ppm: a residual of ``pi / s`` ppm is half a turn. The default is the phase of 3 T and an echo time
         of 25 ms; for a single echo take ``2 pi TE`` times the centre frequency in MHz.
-    lambda_ : float, default 3e-4
+    lambda_ : float, optional
         Weight of the total variation in ppm mm, as for `invert_tv`: it means the same for every scale and voxel size.
-        The published one is ``s lambda_``; its consensus value, 5e-4, is 2.5e-5 here.
+        The published one is ``s lambda_``; its consensus value, 5e-4, is 2.5e-5 here. By default
+        :func:`~qsmbids.core.inversion.strength.automatic_strength`.
     tol : float, default 1e-3
         Stop when an iteration changes the map by less than this part of it.
     max_iterations : int, default 400
@@ -77,7 +77,7 @@ def invert_nltv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ph
     return _minimize(_phase_update, field, mask, voxel_size, b0_dir, weight, phase_scale, lambda_, tol, max_iterations)
 
 
-def invert_whqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=PHASE_SCALE, lambda_=3e-4,
+def invert_whqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=PHASE_SCALE, lambda_=None,
                  beta=150., tol=1e-3, max_iterations=400):
     """Invert a field with remains of a background with total variation (weak-harmonic QSM).
 
@@ -120,20 +120,24 @@ def _minimize(make_update, field, mask, voxel_size, b0_dir, weight, phase_scale,
     mask = check_mask(mask)
     field = check_volume('field', field, mask)
     voxel_size = check_voxel_size(voxel_size)
-    check_positive(phase_scale=phase_scale, lambda_=lambda_, tol=tol, max_iterations=max_iterations)
+    check_positive(phase_scale=phase_scale, tol=tol, max_iterations=max_iterations)
     weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
+    if lambda_ is None:
+        lambda_ = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir)
+    check_positive(lambda_=lambda_)
 
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
     threshold = phase_scale * gradient_scale(field, mask)
     data = embed(field, mask, box, size)
     data *= np.float32(phase_scale)
-    update = make_update(data, embed(np.square(weight), mask, box, size, outside=_OUTSIDE),
-                         embed(mask, mask, box, size).astype(bool), dipole_kernel(size, voxel_size, b0_dir),
+    inside = embed(mask, mask, box, size).astype(bool)
+    update = make_update(data, embed(np.square(weight), mask, box, size), inside,
+                         dipole_kernel(size, voxel_size, b0_dir),
                          squared_gradient(size, voxel_size), np.float32(phase_scale * lambda_ / threshold))
-    phase = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations)
+    phase = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations, region=inside)
     phase /= np.float32(phase_scale)
     return place(phase, mask, box)
 

@@ -119,18 +119,19 @@ def time_samples():
             start = time.perf_counter(), time.process_time()
             random_shapes(seed=seed, style=style)
             times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-        print(f'{style:8} {min(times)[0]:.3f} s, {np.median(times, axis=0)[1]:.3f} s of processor time (best and median '
-              'of 10)')
+        print(f'{style:8} {min(times)[0]:.3f} s (best of 10), {np.median(times, axis=0)[1]:.3f} s of processor time '
+              '(median)')
 
 
 def time_participant(threads):
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        subprocess.run([sys.executable, '-m', 'qsmbids.cli.simulate', f'{folder}/bids', '--participants', '1', '--nprocs',
-                        str(threads)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, '-m', 'qsmbids.cli.simulate', f'{folder}/bids', '--participants', '1',
+                        '--nprocs', str(threads)], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f'{seconds:.1f} s, {used.ru_utime + used.ru_stime:.1f} s of processor time, {used.ru_maxrss / 2 ** 20:.2f} GB')
+    print(f'{seconds:.1f} s, {used.ru_utime + used.ru_stime:.1f} s of processor time, '
+          f'{used.ru_maxrss / 2 ** 20:.2f} GB')
 
 
 def main():

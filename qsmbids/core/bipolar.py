@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qsmbids.core.grid import bounding_box
 from qsmbids.core.methods import BIPOLAR
 from qsmbids.core.phase import wrap
 from qsmbids.core.unwrap import check_echoes
 
 LEAST = 0.03        # rad; RMS of a phase that is worth taking out.
 COHERENT = 0.5      # share of the signal that must agree on one plane.
+ENOUGH = 200_000    # voxels from which on every other along each axis will do.
 EVEN = 0.01         # how far, in echo spacings, the middle one of three echoes may lie from the middle.
 
 
@@ -84,18 +86,21 @@ def find_alternation(phase, magnitude, mask, echo_times):
     first = np.flatnonzero(np.abs(np.diff(spacing)) < 2 * EVEN * spacing[1:]) if echoes.times.size > 2 else ()
     if len(first) == 0:
         return None
-    signal = np.zeros(echoes.mask.shape, np.complex64)
+    stride = 2 if np.count_nonzero(echoes.mask) > ENOUGH else 1
+    box = tuple(slice(part.start, part.stop, stride) for part in bounding_box(echoes.mask))
+    phase, magnitude, inside = echoes.phase[box], echoes.magnitude[box], echoes.mask[box]
+    signal = np.zeros(inside.shape, np.complex64)
     for echo in first:
-        bend = echoes.phase[..., echo] - 2 * echoes.phase[..., echo + 1] + echoes.phase[..., echo + 2]
+        bend = phase[..., echo] - 2 * phase[..., echo + 1] + phase[..., echo + 2]
         turned = np.exp(1j * (-bend if echo % 2 else bend))
-        signal += echoes.magnitude[..., echo] * echoes.magnitude[..., echo + 2] * echoes.mask * turned
-    constant, *slope = _fit_plane(signal) / 4
-    found = Alternation(constant, tuple(slope), 0.)
-    plane = found.phase(signal.shape)
+        signal += magnitude[..., echo] * magnitude[..., echo + 2] * inside * turned
+    constant, *slope = _fit_plane(signal, _middle(echoes.mask.shape, box), stride) / 4
+    found = Alternation(float(constant), tuple(map(float, slope)), 0.)
+    plane = found.phase(echoes.mask.shape)[box]
     agreement = (signal * np.exp(-4j * plane)).sum(dtype=complex).real / max(np.abs(signal).sum(dtype=float), 1e-30)
     if agreement < COHERENT:
         return None
-    return replace(found, rms=float(np.sqrt(np.mean(np.square(plane[echoes.mask], dtype=float)))))
+    return replace(found, rms=float(np.sqrt(np.mean(np.square(plane[inside], dtype=float)))))
 
 
 def correct_bipolar(phase, magnitude, mask, echo_times, bipolar='auto'):
@@ -136,14 +141,19 @@ def _from_middle(shape):
     return [at - (count - 1) / 2 for at, count in zip(np.ogrid[tuple(slice(count) for count in shape)], shape)]
 
 
-def _fit_plane(signal):
-    """Return constant (in the middle) and slopes of the angle of a volume."""
+def _middle(shape, box):
+    """Return where the middle of a volume lies, in voxels from the start of a box in it."""
+    return [(count - 1) / 2 - part.start for count, part in zip(shape, box)]
+
+
+def _fit_plane(signal, middle, stride):
+    """Return constant (in the middle) and slopes per voxel of the angle of a volume, every `stride`-th voxel of it."""
     plane = np.zeros(4)
     for axis in range(3):
         along = np.moveaxis(signal, axis, 0)
-        plane[1 + axis] = np.angle((along[1:] * along[:-1].conj()).sum(dtype=complex))
+        plane[1 + axis] = np.angle((along[1:] * along[:-1].conj()).sum(dtype=complex)) / stride
     where = np.nonzero(signal)
-    terms = np.stack([np.ones(where[0].size), *(at - (n - 1) / 2 for at, n in zip(where, signal.shape))])
+    terms = np.stack([np.ones(where[0].size), *(stride * at - centre for at, centre in zip(where, middle))])
     values = signal[where].astype(complex)
     plane[0] = np.angle(np.sum(values * np.exp(-1j * (plane @ terms))))
     weight = np.abs(values)

@@ -136,8 +136,12 @@ def run_background(options):
 def run_invert(options):
     from qsmbids.interfaces.images import save_array
     field, mask = _load_field(options)
-    chi = INVERSION[options.method].load()(
-        field, mask, _voxel_size(options, options.field), b0_dir=_b0_dir(options), **_parameters(options, INVERSION))
+    method, voxel_size, b0_dir = INVERSION[options.method], _voxel_size(options, options.field), _b0_dir(options)
+    chosen = _parameters(options, INVERSION)
+    arguments = method.settle(chosen, field, mask, voxel_size, b0_dir)
+    for name in set(arguments) - set(chosen):
+        _notice(options, f'{name.rstrip("_")} is {arguments[name]:.3g}, chosen from the field')
+    chi = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **arguments)
     save_array(options.output, chi, options.field)
 
 

@@ -136,8 +136,9 @@ def test_parameters_of_a_method(files, tmp_path, capsys):
     common = ['invert', '--method', 'tikhonov', '--field', files['field'], '--mask', files['mask'], '-o', out]
     assert main([*common, '-p', 'lambda=1', '-p', 'regularization=gradient']) == 0
     strong = np.abs(read(out)).max()
-    assert main(common) == 0
+    assert main([*common, '-p', 'lambda=0.01']) == 0 and 'chosen' not in capsys.readouterr().err
     assert strong < np.abs(read(out)).max()
+    assert main(common) == 0 and 'chosen from the field' in capsys.readouterr().err
     for flags, text in ((['-p', 'colour=1'], 'no parameter colour; it has regularization, lambda'),
                         (['-p', 'lambda'], 'NAME=VALUE'), (['-p', 'lambda=-1'], 'lambda')):
         assert main([*common, *flags]) == 1

@@ -12,12 +12,14 @@ from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size, place
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import automatic_strength
-from qsmbids.core.inversion.variational import OUTSIDE, gradient_scale
+from qsmbids.core.inversion.variational import gradient_scale
 
 # The length of a gradient is rounded where it is below this part of `gradient_scale`.
 _ROUNDING = 0.03
 # Residuals beyond this many standard deviations are errors of the model.
 _BAD = np.float32(6)
+# Squared data weight outside the mask: the field there is not known, but it is small, and free sources slow the solver.
+_OUTSIDE = 0.1
 # Least part of the largest diagonal element that a variable is scaled by, where no penalty acts.
 _LEAST = np.float32(0.1)
 
@@ -157,7 +159,7 @@ def _equations(field, weight, mask, box, size, voxel_size, b0_dir, smv_radius):
         field[box] = ball(np.where(mask[box], field[box], np.float32(0)))
         squared[box] *= ball.kept
         kernel *= high_pass(radius, size, voxel_size)
-    return embed(field, mask, box, size), embed(squared, mask, box, size, outside=OUTSIDE), kernel
+    return embed(field, mask, box, size), embed(squared, mask, box, size, outside=_OUTSIDE), kernel
 
 
 def _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterations, cg_tol, cg_iterations):

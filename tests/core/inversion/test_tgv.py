@@ -59,8 +59,8 @@ def test_the_wave_operator_makes_the_laplacian_of_the_field():
     grid, zero = grid_without_steps((1, 1, 1)), np.zeros_like(chi)
     laplacian = tgv._laplacian(field, inner, (1, 1, 1), np.asarray)
     constraint, far = np.zeros_like(chi), np.float32(1e9)
-    tgv._raise_duals(chi, np.zeros((3, *chi.shape), np.float32), zero, laplacian, np.ones(chi.shape, bool), inner, *grid,
-                     far, far, constraint, *(np.zeros((n, *chi.shape), np.float32) for n in (3, 6)))
+    tgv._raise_duals(chi, np.zeros((3, *chi.shape), np.float32), zero, laplacian, np.ones(chi.shape, bool), inner,
+                     *grid, far, far, constraint, *(np.zeros((n, *chi.shape), np.float32) for n in (3, 6)))
     assert np.abs(constraint[inner]).max() < 0.03 * np.abs(laplacian).max()
 
 

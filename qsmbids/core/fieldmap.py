@@ -334,14 +334,16 @@ def smooth_angle(phase, weight, mask, voxel_size, sigma):
     """Return the angle of exp(i phase) smoothed by local quadratics under a Gaussian.
 
     The quadratics are fitted at nodes a third of `sigma` apart that have a voxel of the mask near, then interpolated
-    linearly.
+    linearly. What they are fitted to is summed over blocks of up to a quarter of `sigma` before.
     """
-    moments, linear = zip(*(_node_matrices(n, step, sigma) for n, step in zip(phase.shape, voxel_size)))
+    blocks = [max(1, int(sigma / (4 * step))) for step in voxel_size]
+    moments, linear = zip(*(_node_matrices(n, step, block, sigma)
+                            for n, step, block in zip(phase.shape, voxel_size, blocks)))
     near = _contract([matrix.T for matrix in linear], mask.astype(np.float32)) > 0
     powers = [p for p in np.ndindex(3, 3, 3) if sum(p) <= 2]
-    weights = _moments(moments, weight, 4, near)
+    weights = _moments(moments, _block_sum(weight, blocks), 4, near)
     normal = np.array([[weights[tuple(np.add(p, q))] for q in powers] for p in powers])
-    right = [_moments(moments, weight * part(phase), 2, near) for part in (np.cos, np.sin)]
+    right = [_moments(moments, _block_sum(weight * part(phase), blocks), 2, near) for part in (np.cos, np.sin)]
     right = np.array([[part[p] for part in right] for p in powers])
     # Where too few voxels are near for a quadratic this falls back to their mean.
     diagonal = np.arange(len(powers))
@@ -354,12 +356,24 @@ def smooth_angle(phase, weight, mask, voxel_size, sigma):
     return np.arctan2(imaginary, real)
 
 
-def _node_matrices(count, step, sigma):
-    """Return what takes `count` voxels of an axis to the Gaussian moments 0 to 4 at its nodes, and nodes to voxels."""
+def _block_sum(volume, blocks):
+    """Sum over blocks of voxels; those at the end may be cut."""
+    for axis, block in enumerate(blocks):
+        if block > 1:
+            volume = np.add.reduceat(volume, np.arange(0, volume.shape[axis], block), axis=axis)
+    return volume
+
+
+def _node_matrices(count, step, block, sigma):
+    """Return what takes an axis to Gaussian moments at its nodes, and nodes to voxels.
+
+    An axis of `count` voxels, summed over blocks, goes to the moments 0 to 4.
+    """
     voxels = np.arange(count) * step
+    centres = (np.arange(0, count, block) + (np.minimum(np.arange(0, count, block) + block, count) - 1)) / 2 * step
     pitch = max(sigma / 3, step)
     nodes = np.arange(int(np.ceil(voxels[-1] / pitch)) + 1) * pitch
-    away = (voxels - nodes[:, None]) / sigma
+    away = (centres - nodes[:, None]) / sigma
     gauss = np.exp(-away ** 2 / 2) * (np.abs(away) <= 4)
     moments = [(gauss * away ** power).astype(np.float32) for power in range(5)]
     linear = np.maximum(1 - np.abs(voxels[:, None] - nodes) / pitch, 0).astype(np.float32)

@@ -75,7 +75,8 @@ def time_pair(volume, repeats=5):
 
 def accuracy(found, truth, mask):
     x, t = align_reference(found, truth, mask)
-    return f'{nrmse(x, t, mask):7.1f} {hfen(x, t, mask):6.1f} {xsim(x, t, mask):6.3f} {linear_fit(x, t, mask).slope:6.2f}'
+    slope = linear_fit(x, t, mask).slope
+    return f'{nrmse(x, t, mask):7.1f} {hfen(x, t, mask):6.1f} {xsim(x, t, mask):6.3f} {slope:6.2f}'
 
 
 def print_methods(names, head, repeats):
@@ -101,9 +102,10 @@ def print_strengths(chi, mask, local, noise):
             chosen = automatic_strength(field, mask, VOXEL_SIZE, penalty=penalty)
             errors = {}
             for factor in (1, 0.35, 0.6, 1.7, 2.9):
-                errors[factor * chosen] = nrmse(
-                    invert_tv(field, mask, VOXEL_SIZE, lambda_=factor * chosen) if penalty == 'tv' else
-                    invert_tikhonov(field, mask, VOXEL_SIZE, lambda_=factor * chosen, regularization=penalty), chi, mask)
+                lambda_ = factor * chosen
+                found = (invert_tv(field, mask, VOXEL_SIZE, lambda_=lambda_) if penalty == 'tv' else
+                         invert_tikhonov(field, mask, VOXEL_SIZE, lambda_=lambda_, regularization=penalty))
+                errors[lambda_] = nrmse(found, chi, mask)
             best = min(errors, key=errors.get)
             print(f'{1000 * level * NOISE_PPM:10.2f} {penalty:10} {chosen:9.2e} {errors[chosen]:7.1f} {best:9.2e} '
                   f'{errors[best]:7.1f}', flush=True)
@@ -114,7 +116,8 @@ def main():
     parser.add_argument('--size', type=int, default=160)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--methods', nargs='+', choices=tuple(BACKGROUND | INVERSION), default=[*BACKGROUND, *INVERSION])
+    parser.add_argument('--methods', nargs='+', choices=tuple(BACKGROUND | INVERSION),
+                        default=[*BACKGROUND, *INVERSION])
     parser.add_argument('--strength', action='store_true')
     arguments = parser.parse_args()
     chi, mask, local, background = simulate(arguments.size)

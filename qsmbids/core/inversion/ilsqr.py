@@ -102,7 +102,7 @@ def _falling(values, percentiles, where):
 
 
 def _fast_map(data, inside, kernel, voxel_size):
-    """Return a quick estimate without streaks: k-space divided by the sign of D, and smoothed the more the smaller D."""
+    """Return a quick estimate without streaks: k-space over the sign of D, smoothed the more the smaller D is."""
     size = data.shape
     magnitude = np.abs(kernel)
     magnitude[0, 0, 0] = _FAST_KERNEL[0]

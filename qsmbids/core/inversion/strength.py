@@ -142,8 +142,9 @@ def estimate_spectra(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=Non
     squares = [np.square(2 / step * np.sin(np.pi * step * k.ravel()))
                for k, step in zip(frequencies(size, voxel_size), voxel_size)]
     widest = np.sqrt(sum(float(line.max()) for line in squares))
-    count, power = _sum_shells(rfftn(embed(field * weight, mask, box, size), size), dipole_kernel(size, voxel_size, b0_dir),
-                               *squares, np.float32(_SHELLS / (widest * (1 + 1e-5))), size[2]).sum(axis=1)
+    spectrum = rfftn(embed(field * weight, mask, box, size), size)
+    count, power = _sum_shells(spectrum, dipole_kernel(size, voxel_size, b0_dir), *squares,
+                               np.float32(_SHELLS / (widest * (1 + 1e-5))), size[2]).sum(axis=1)
     count[:_LOWEST] = power[:_LOWEST] = 0
     squared_cosine = np.square((np.arange(_ANGLES) + 0.5) / _ANGLES)
     parts = np.stack([np.square(1 / 3 - squared_cosine), np.ones(_ANGLES), squared_cosine * (1 - squared_cosine)], 1)

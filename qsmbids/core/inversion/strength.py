@@ -117,7 +117,7 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
     # Mean square of the map over the root mean square of its gradient.
     per_gradient = power.sum() * np.sqrt(spectra.scale / np.sum(power * spectra.squared_gradient))
     identity = _least_error(spectra, 'identity')
-    return _TV_PER_IDENTITY * identity / np.sqrt(1 + identity / _NOISY) * float(per_gradient)
+    return float(_TV_PER_IDENTITY * identity / np.sqrt(1 + identity / _NOISY) * per_gradient)
 
 
 def estimate_spectra(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None):

@@ -8,7 +8,7 @@ from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.lsqr import convolve
 from qsmbids.core.inversion.strength import automatic_strength
-from qsmbids.core.inversion.variational import (OUTSIDE, RELAXATION, field_split_update, gradient_scale,
+from qsmbids.core.inversion.variational import (RELAXATION, field_split_update, gradient_scale,
                                                 least_squares_update, minimize_tv)
 
 # Largest multiplier of the first stage over the field's median magnitude. A good voxel needs less than that, a bad one
@@ -76,15 +76,17 @@ def invert_hdqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, l
     shape = mask[box].shape
     threshold = gradient_scale(field, mask)
     kernel = dipole_kernel(size, voxel_size, b0_dir)
+    region = embed(mask, mask, box, size).astype(bool)
     data = embed(field, mask, box, size)
-    bound = embed(weight, mask, box, size, outside=np.sqrt(OUTSIDE))
+    bound = embed(weight, mask, box, size)
     bound *= np.float32(_BOUND * np.median(np.abs(field[mask])))
     update = _absolute_update(data, bound, kernel, squared_gradient(size, voxel_size), lambda_ / threshold)
-    first = minimize_tv(update, size, voxel_size, threshold, shape, 0., l1_iterations)
+    first = minimize_tv(update, size, voxel_size, threshold, shape, 0., l1_iterations, region=region)
     del update, bound
-    update = least_squares_update(data, embed(np.square(weight), mask, box, size, outside=OUTSIDE), kernel,
+    update = least_squares_update(data, embed(np.square(weight), mask, box, size), kernel,
                                   squared_gradient(size, voxel_size), lambda_ / threshold, convolve(first, kernel))
-    chi = minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations, start=first)
+    chi = minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations, start=first,
+                      region=region)
     return place(chi, mask, box)
 
 

@@ -102,7 +102,7 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     if not 0 <= edges < 1:
         raise ValueError(f'edges is {edges}, must be at least 0 and below 1')
     weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
-    smooth = smooth_steps(np.ones_like(field) if magnitude is None else magnitude, mask, voxel_size, edges)
+    magnitude = np.ones_like(field) if magnitude is None else check_volume('magnitude', magnitude, mask)
     fluid = np.zeros_like(mask) if csf is None else np.asarray(csf, dtype=bool)
     check_same_shape(mask=mask, csf=fluid)
     if not field[mask].any():
@@ -114,10 +114,13 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
     scale = phase_scale * gradient_scale(field, mask)
-    penalty = _Penalty(np.stack([embed(axis, np.ones_like(mask), box, size, outside=1).astype(bool)
-                                 for axis in smooth]),
-                       embed(fluid, mask, box, size).astype(bool), voxel_size, phase_scale * lambda_, csf_weight)
+    smooth = np.full((3, *size), True)
+    smooth[(slice(None), *(slice(n) for n in mask[box].shape))] = smooth_steps(magnitude[box], mask[box], voxel_size,
+                                                                               edges)
+    penalty = _Penalty(smooth, embed(fluid, mask, box, size).astype(bool), voxel_size, phase_scale * lambda_,
+                       csf_weight)
     data, squared, kernel = _equations(field, weight, mask, box, size, voxel_size, b0_dir, smv_radius)
+    del magnitude, weight, smooth
     data *= np.float32(phase_scale)
     refine = embed(mask, mask, box, size).astype(bool) if merit else None
     phase = _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterations, cg_tol, cg_iterations)
@@ -175,20 +178,29 @@ def _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterat
         residual -= data
         if refine is not None:
             weight = _without_outliers(squared, residual, refine)
-        step = _step(phase, residual, weight, kernel, penalty, cg_tol, cg_iterations)
+        right = _descent(phase, residual, weight, kernel, penalty)
+        del residual
+        step = _step(right, weight, kernel, penalty, cg_tol, cg_iterations)
         phase += step
         if np.linalg.norm(step) <= tol * np.linalg.norm(phase):
             break
     return phase
 
 
-def _step(phase, residual, weight, kernel, penalty, cg_tol, cg_iterations):
+def _descent(phase, residual, weight, kernel, penalty):
+    """Return minus the gradient of the cost; `residual` is used up."""
+    np.sin(residual, out=residual)
+    residual *= weight
+    gradient = _convolve(residual, kernel)
+    penalty.add(phase, gradient)
+    return np.negative(gradient, out=gradient)
+
+
+def _step(right, weight, kernel, penalty, cg_tol, cg_iterations):
     scaling = penalty.diagonal()
     scaling += _LEAST
     np.divide(1, np.sqrt(scaling, out=scaling), out=scaling)
-    right = _convolve(weight * np.sin(residual), kernel)
-    penalty.add(phase, right)
-    right *= -scaling
+    right *= scaling
 
     def normal(volume):
         volume = scaling * volume

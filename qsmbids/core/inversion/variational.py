@@ -9,21 +9,18 @@ from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.strength import automatic_strength
 
-# Squared data weight outside the mask. The field there is not known, but it is small. At zero the sources out there
-# would be free: the map gets hardly better, and the slow modes that they make take many times the iterations. At one
-# the field would be forced to zero there, which costs up to a fifth more error on a simulated head.
-OUTSIDE = 0.1
 # These set the pace of the iteration, not where it ends.
 DATA_PENALTY = 0.25
 RELAXATION = 1.8
 
 
 def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, tol=2e-3,
-              max_iterations=100):
+              max_iterations=60):
     """Invert a local field with total variation.
 
-    Minimises ``1/2 |W (d * chi - field)|^2 + lambda_ sum |grad chi|`` by the alternating direction method of
-    multipliers, with one split for the field and one for the gradient.
+    Minimises ``1/2 |W (d * chi - field)|^2 + lambda_ sum |grad chi|``, both summed over the mask, by the alternating
+    direction method of multipliers, with one split for the field and one for the gradient. Sources outside the mask
+    are free: they take up what the removal of the background left.
 
     Parameters
     ----------
@@ -43,7 +40,7 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
         :func:`~qsmbids.core.inversion.strength.automatic_strength`, which does that.
     tol : float, default 2e-3
         Stop when an iteration changes the map by less than this part of it.
-    max_iterations : int, default 100
+    max_iterations : int, default 60
 
     Returns
     -------
@@ -79,11 +76,12 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
 
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
-    squared = embed(np.square(weight), mask, box, size, outside=OUTSIDE)
+    squared = embed(np.square(weight), mask, box, size)
     threshold = gradient_scale(field, mask)
     update = least_squares_update(embed(field, mask, box, size), squared, dipole_kernel(size, voxel_size, b0_dir),
                                   squared_gradient(size, voxel_size), lambda_ / threshold)
-    chi = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations)
+    chi = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations,
+                      region=embed(mask, mask, box, size).astype(bool))
     return place(chi, mask, box)
 
 
@@ -92,7 +90,7 @@ def gradient_scale(field, mask):
     return 0.6 * float(np.sqrt(np.mean(np.square(field[mask]), dtype=float)))
 
 
-def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations, start=None):
+def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations, start=None, region=True):
     """Iterate the over-relaxed alternating direction method of multipliers on the split ``z = grad chi``.
 
     Parameters
@@ -112,6 +110,8 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
         When to stop, as for `invert_tv`.
     start : ndarray, float32, of `size`, optional
         The first map; used up.
+    region : ndarray of bool, of `size`, optional
+        Where variation counts; everywhere by default.
 
     Returns
     -------
@@ -119,6 +119,7 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
     """
     per_mm = np.divide(1, voxel_size).astype(np.float32)
     threshold = np.float32(threshold)
+    region = np.broadcast_to(region, size)
     inner = tuple(slice(n) for n in shape)
     chi = update(None) if start is None else start
     split = np.zeros((3, *size), np.float32)
@@ -126,8 +127,8 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
     # Nothing is split yet that the first step could be relaxed towards.
     relaxation = np.float32(1)
     for _ in range(max_iterations):
-        _relax_gradient(chi, split, per_mm, threshold, relaxation)
-        _divergence(split, divergence, per_mm, threshold)
+        _relax_gradient(chi, split, region, per_mm, threshold, relaxation)
+        _divergence(split, divergence, region, per_mm, threshold)
         previous, chi = chi, update(divergence)
         relaxation = np.float32(RELAXATION)
         previous -= chi
@@ -231,7 +232,7 @@ def _cut(x, y, z, threshold):
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _relax_gradient(chi, split, per_mm, threshold, relaxation):
+def _relax_gradient(chi, split, region, per_mm, threshold, relaxation):
     nx, ny, nz = chi.shape
     for i in prange(nx):
         ahead_x = i + 1 if i + 1 < nx else 0
@@ -241,7 +242,7 @@ def _relax_gradient(chi, split, per_mm, threshold, relaxation):
                 ahead_z = k + 1 if k + 1 < nz else 0
                 x, y, z = split[0, i, j, k], split[1, i, j, k], split[2, i, j, k]
                 # relaxation * grad + (1 - relaxation) * z + u
-                keep = (1 - relaxation) + relaxation * _cut(x, y, z, threshold)
+                keep = (1 - relaxation) + relaxation * _cut(x, y, z, threshold * region[i, j, k])
                 here = chi[i, j, k]
                 split[0, i, j, k] = keep * x + relaxation * per_mm[0] * (chi[ahead_x, j, k] - here)
                 split[1, i, j, k] = keep * y + relaxation * per_mm[1] * (chi[i, ahead_y, k] - here)
@@ -249,25 +250,25 @@ def _relax_gradient(chi, split, per_mm, threshold, relaxation):
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _divergence(split, divergence, per_mm, threshold):
+def _divergence(split, divergence, region, per_mm, threshold):
     """Write ``G^T (z - u)``, which is ``G^T (w - 2 u)``."""
     nx, ny, nz = divergence.shape
     for i in prange(nx):
         behind_x = i - 1 if i else nx - 1
         for j in range(ny):
             behind_y = j - 1 if j else ny - 1
-            before_z = _reflected(split, i, j, nz - 1, threshold, 2)
+            before_z = _reflected(split, region, i, j, nz - 1, threshold, 2)
             for k in range(nz):
                 x, y, z = split[0, i, j, k], split[1, i, j, k], split[2, i, j, k]
-                factor = 1 - 2 * _cut(x, y, z, threshold)
-                divergence[i, j, k] = (per_mm[0] * (_reflected(split, behind_x, j, k, threshold, 0) - factor * x)
-                                       + per_mm[1] * (_reflected(split, i, behind_y, k, threshold, 1) - factor * y)
+                factor = 1 - 2 * _cut(x, y, z, threshold * region[i, j, k])
+                divergence[i, j, k] = (per_mm[0] * (_reflected(split, region, behind_x, j, k, threshold, 0) - factor * x)
+                                       + per_mm[1] * (_reflected(split, region, i, behind_y, k, threshold, 1) - factor * y)
                                        + per_mm[2] * (before_z - factor * z))
                 before_z = factor * z
 
 
 @njit(cache=True, inline='always')
-def _reflected(split, i, j, k, threshold, axis):
+def _reflected(split, region, i, j, k, threshold, axis):
     """Return one component of ``w - 2 u``."""
-    cut = _cut(split[0, i, j, k], split[1, i, j, k], split[2, i, j, k], threshold)
+    cut = _cut(split[0, i, j, k], split[1, i, j, k], split[2, i, j, k], threshold * region[i, j, k])
     return (1 - 2 * cut) * split[axis, i, j, k]

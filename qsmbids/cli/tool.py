@@ -134,15 +134,14 @@ def run_background(options):
 
 
 def run_invert(options):
+    from qsmbids.core.inversion.solve import solve
     from qsmbids.interfaces.images import save_array
     field, mask = _load_field(options)
-    method, voxel_size, b0_dir = INVERSION[options.method], _voxel_size(options, options.field), _b0_dir(options)
-    chosen = _parameters(options, INVERSION)
-    arguments = method.settle(chosen, field, mask, voxel_size, b0_dir)
-    for name in set(arguments) - set(chosen):
-        _notice(options, f'{name.rstrip("_")} is {arguments[name]:.3g}, chosen from the field')
-    chi = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **arguments)
-    save_array(options.output, chi, options.field)
+    found = solve(options.method, field, mask, _voxel_size(options, options.field), b0_dir=_b0_dir(options),
+                  parameters=_parameters(options, INVERSION))
+    for name in found.automatic:
+        _notice(options, f'{name} is {found.parameters[name]:.3g}, chosen from the field')
+    save_array(options.output, found.chi, options.field)
 
 
 def run_r2star(options):

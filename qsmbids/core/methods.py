@@ -54,20 +54,20 @@ class Method:
                              f'{", ".join(names) or "none"}')
         return {names[name.rstrip('_')]: value for name, value in (chosen or {}).items()}
 
-    def settle(self, chosen, field, mask, voxel_size, b0_dir):
+    def settle(self, chosen, field, mask, voxel_size, b0_dir, weight=None):
         """Return `arguments`, with the automatic one chosen by the data unless `chosen` has it.
 
         Parameters
         ----------
         chosen : dict or None
-        field, mask, voxel_size, b0_dir
+        field, mask, voxel_size, b0_dir, weight
             Those that the function will be called with.
         """
         arguments = self.arguments(chosen)
         if self.automatic and arguments.get(self.automatic[0]) is None and field[mask].any():
             parameter, penalty = self.automatic
             choose = import_module('qsmbids.core.inversion.strength').automatic_strength
-            arguments[parameter] = choose(field, mask, voxel_size, b0_dir=b0_dir,
+            arguments[parameter] = choose(field, mask, voxel_size, b0_dir=b0_dir, weight=weight,
                                           penalty=arguments.get('regularization', penalty))
         return arguments
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmbids.core.certainty import field_weight, residual_weight
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import prepare_echoes
 from qsmbids.core.fieldmap import total_field
+from qsmbids.core.inversion.solve import solve
 from qsmbids.core.masks import brain_mask, reliable_mask
 from qsmbids.core.mending import mend_field
-from qsmbids.core.methods import BACKGROUND, INVERSION
+from qsmbids.core.methods import BACKGROUND, WEIGHTINGS
 from qsmbids.core.phase import center_frequency
 from qsmbids.core.regions import Reference, find_csf, reference_chi
 from qsmbids.core.relaxometry import R2StarFit, fit_r2star
@@ -39,6 +41,10 @@ class QSMResult:
         The region whose mean is zero in `chi`.
     references : tuple of Reference
         Mean and SD of each region, relative to the whole brain.
+    parameters : dict
+        Every tuning parameter of the inversion with the value that was used.
+    automatic : tuple of str
+        Those of them that the data chose.
     notes, warnings : tuple of str
         What was done to the input; what to check.
     """
@@ -55,15 +61,17 @@ class QSMResult:
     csf_mask: np.ndarray | None
     reference: str
     references: tuple[Reference, ...]
+    parameters: dict
+    automatic: tuple[str, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_size=None, b0_dir=None,
                 imaging_frequency_mhz=None, mask=None, phase_units=None, manufacturer=None, phase_sign='auto',
-                phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', residual_threshold=0.3,
-                background='vsharp', background_parameters=None, inversion='tv', inversion_parameters=None,
-                reference='wholebrain', relaxometry='arlo', threads=None):
+                phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto',
+                residual_threshold=0.3, weighting='none', background='vsharp', background_parameters=None,
+                inversion='tv', inversion_parameters=None, reference='wholebrain', relaxometry='arlo', threads=None):
     """Compute a susceptibility map from gradient-echo phase and magnitude.
 
     Parameters
@@ -88,8 +96,13 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         As in :func:`qsmbids.core.echoes.prepare_echoes`.
     phase_offset, unwrapping, echo_fit, background, inversion, relaxometry : str
         Names in the tables of :mod:`qsmbids.core.methods`.
+    bipolar : {'auto', 'yes', 'no'}
+        Whether to correct a phase that alternates between the echoes.
     residual_threshold : float, default 0.3
         Largest relative residual of the echo fit to trust.
+    weighting : {'none', 'residual', 'certainty'}
+        How much a voxel counts in an inversion that can weigh: all alike, by the relative residual of the echo fit, or
+        by how certain its field is.
     background_parameters, inversion_parameters : dict, optional
         Parameters of these methods other than their defaults.
     reference : {'wholebrain', 'csf', 'none'}
@@ -114,6 +127,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
     """
     if affine is None and voxel_size is None:
         raise ValueError('give affine, or voxel_size (and b0_dir if the field is not along the third axis)')
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f'weighting is {weighting!r}, must be one of {", ".join(WEIGHTINGS)}')
     if voxel_size is None:
         voxel_size = voxel_size_of(affine)
     if b0_dir is None:
@@ -126,15 +141,18 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         brain = brain_mask(echoes.magnitude, voxel_size) if mask is None else np.asarray(mask, bool)
         field = total_field(echoes.phase, echoes.magnitude, echo_times, brain, voxel_size,
                             center_frequency(b0_tesla, imaging_frequency_mhz),
-                            offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit)
+                            offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit,
+                            bipolar=bipolar)
         reliable = reliable_mask(brain, field.residual, field.quality, threshold=residual_threshold)
         mended = mend_field(field.field, reliable, field.residual, field.quality, echoes.magnitude, echo_times,
                             voxel_size, center_frequency(b0_tesla, imaging_frequency_mhz), b0_dir=b0_dir,
                             threshold=residual_threshold)
-        remove, invert = BACKGROUND[background], INVERSION[inversion]
+        remove = BACKGROUND[background]
         local, known = remove.load()(mended.field, reliable, voxel_size, b0_dir=b0_dir,
                                      **remove.arguments(background_parameters))
-        chi = invert.load()(local, known, voxel_size, b0_dir=b0_dir, **invert.arguments(inversion_parameters))
+        weight = _data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)
+        solution = solve(inversion, local, known, voxel_size, b0_dir=b0_dir, weight=weight,
+                         parameters=inversion_parameters)
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
         warnings = list(echoes.warnings)
         csf = None
@@ -142,9 +160,16 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
             fluid, found = find_csf(relaxation.r2star, brain, voxel_size)
             csf = fluid if fluid.any() else None
             warnings += found
-    referenced = reference_chi(chi, known, csf, reference)
+    referenced = reference_chi(solution.chi, known, csf, reference)
     return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
                      total_field=mended.field, local_field=local, residual=field.residual, quality=field.quality,
                      relaxation=relaxation, csf_mask=csf, reference=referenced.used,
-                     references=referenced.references, notes=(*echoes.notes, *mended.notes),
-                     warnings=(*warnings, *referenced.warnings))
+                     references=referenced.references, parameters=solution.parameters, automatic=solution.automatic,
+                     notes=(*echoes.notes, *field.notes, *mended.notes), warnings=(*warnings, *referenced.warnings))
+
+
+def _data_weight(weighting, magnitude, residual, echo_times, mask, threshold):
+    """Return how much each voxel counts in the inversion, or None if all count alike."""
+    if weighting == 'residual':
+        return residual_weight(residual, mask, threshold)
+    return field_weight(magnitude, residual, echo_times, mask) if weighting == 'certainty' else None

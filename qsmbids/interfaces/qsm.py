@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
+from qsmbids.core.inversion.solve import solve
 from qsmbids.core.methods import BACKGROUND, INVERSION, REFERENCES
 from qsmbids.core.regions import reference_chi
 from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface, given
@@ -52,17 +53,13 @@ class Invert(NumericInterface):
     output_spec = InvertOutputSpec
 
     def _compute(self, folder):
-        method = INVERSION[self.inputs.method]
-        field, mask = load_array(self.inputs.field), load_mask(self.inputs.mask)
-        chosen, geometry = given(self.inputs.parameters), (self.inputs.voxel_size, self.inputs.b0_dir)
-        arguments = method.settle(chosen, field, mask, *geometry)
-        weighs = given(self.inputs.weight) and method.takes('weight')
-        weight = {'weight': load_array(self.inputs.weight)} if weighs else {}
-        chi = method.load()(field, mask, geometry[0], b0_dir=geometry[1], **weight, **arguments)
-        self._results['chi'] = save_array(folder / 'chi.nii', chi, self.inputs.field)
-        self._results['metadata'] = {
-            'EstimationParameters': method.parameters(arguments),
-            'AutomaticParameters': sorted(name.rstrip('_') for name in set(arguments) - set(method.arguments(chosen)))}
+        weight = given(self.inputs.weight)
+        found = solve(self.inputs.method, load_array(self.inputs.field), load_mask(self.inputs.mask),
+                      self.inputs.voxel_size, b0_dir=self.inputs.b0_dir, parameters=given(self.inputs.parameters),
+                      weight=None if weight is None else load_array(weight))
+        self._results['chi'] = save_array(folder / 'chi.nii', found.chi, self.inputs.field)
+        self._results['metadata'] = {'EstimationParameters': found.parameters,
+                                     'AutomaticParameters': list(found.automatic)}
 
 
 class ReferenceChiInputSpec(NumericInputSpec):

@@ -65,6 +65,24 @@ def test_a_single_echo_is_enough():
     assert result.reference == 'wholebrain' and any('CSF' in text for text in result.warnings)
 
 
+def test_the_weight_is_used_and_the_result_says_by_what_it_was_made():
+    phase, magnitude, mask, _ = (v[28:68, 28:68, 28:68] for v in scan(sphere))
+    # Where the echoes contradict each other, the field is wrong.
+    phase = phase.copy()
+    phase[18:22, 10:12, 18:22, 1] += 2
+    common = dict(b0_tesla=3, voxel_size=(1, 1, 1), mask=mask, phase_units='rad', bipolar='no',
+                  background='vsharp', background_parameters={'max_radius': 4}, threads=1)
+    plain, *weighed = (reconstruct(phase, magnitude, ECHO_TIMES, weighting=weighting, **common)
+                       for weighting in ('none', 'residual', 'certainty'))
+    for result in weighed:
+        assert np.array_equal(result.local_field, plain.local_field) and not np.array_equal(result.chi, plain.chi)
+        assert result.automatic == ('lambda',) and result.parameters['lambda'] != plain.parameters['lambda']
+    again = reconstruct(phase, magnitude, ECHO_TIMES, inversion_parameters=plain.parameters, **common)
+    assert np.array_equal(again.chi, plain.chi) and again.automatic == ()
+    with pytest.raises(ValueError, match='weighting'):
+        reconstruct(phase, magnitude, ECHO_TIMES, weighting='some', **common)
+
+
 def test_what_is_missing_is_named():
     volume = np.ones((4, 4, 4), np.float32)
     with pytest.raises(ValueError, match='affine.*voxel_size'):

@@ -108,7 +108,7 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     if not field[mask].any():
         return np.zeros_like(field)
     if lambda_ is None:
-        lambda_ = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir)
+        lambda_ = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
     check_positive(lambda_=lambda_)
 
     box = bounding_box(mask)

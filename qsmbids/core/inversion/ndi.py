@@ -10,9 +10,6 @@ from qsmbids.core.inversion.lsqr import convolve
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import DESCENT_STEP, automatic_strength
 
-# More steps than this bring nothing that can be seen.
-_MOST_ITERATIONS = 300
-
 
 def invert_ndi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, phase_scale=PHASE_SCALE,
                lambda_=1e-4, iterations=None):
@@ -38,7 +35,7 @@ def invert_ndi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, pha
     lambda_ : float, default 1e-4
         Weight of the map's energy.
     iterations : int, optional
-        Steps of size 2. By default :func:`~qsmbids.core.inversion.strength.automatic_strength`, at most 300.
+        Steps of size 2. By default :func:`~qsmbids.core.inversion.strength.automatic_strength`.
 
     Returns
     -------
@@ -67,8 +64,7 @@ def invert_ndi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, pha
     if not field[mask].any():
         return np.zeros_like(field)
     if iterations is None:
-        iterations = min(automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, penalty='descent'),
-                         _MOST_ITERATIONS)
+        iterations = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, penalty='descent')
     check_positive(iterations=iterations)
 
     box = bounding_box(mask)

@@ -125,7 +125,7 @@ def _minimize(make_update, field, mask, voxel_size, b0_dir, weight, phase_scale,
     if not field[mask].any():
         return np.zeros_like(field)
     if lambda_ is None:
-        lambda_ = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir)
+        lambda_ = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
     check_positive(lambda_=lambda_)
 
     box = bounding_box(mask)

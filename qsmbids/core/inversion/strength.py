@@ -29,6 +29,8 @@ _TV_PER_IDENTITY, _LSQR_PER_DESCENT = 0.8, 1.5
 _NOISY = 0.1
 DESCENT_STEP = 2.
 """Step of gradient descent on the data; it diverges beyond 2 over the largest D^2, which is 4.5."""
+# More steps than this bring nothing that can be seen.
+_MOST_DESCENT = 300
 
 
 class Spectra(NamedTuple):
@@ -83,7 +85,7 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
     -------
     float
         In ppm mm for 'tv', which goes with the field's scale; without unit for 'identity' and in mm^2 for 'gradient',
-        which do not; whole and at least 1 for 'descent' and 'lsqr'.
+        which do not; whole and at least 1 for 'descent' (at most 300) and 'lsqr'.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
         raise ValueError(f'penalty is {penalty!r}, must be one of {", ".join(PENALTIES)}')
     spectra = estimate_spectra(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
     if penalty == 'descent':
-        return max(round(_least_error(spectra, penalty)), 1)
+        return min(max(round(_least_error(spectra, penalty)), 1), _MOST_DESCENT)
     if penalty == 'lsqr':
         return max(round(_LSQR_PER_DESCENT * np.sqrt(_least_error(spectra, 'descent'))), 1)
     if penalty != 'tv':

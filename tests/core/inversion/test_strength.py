@@ -5,7 +5,6 @@ from qsmbids.core.dipole import forward_field
 from qsmbids.core.inversion.direct import invert_tikhonov
 from qsmbids.core.inversion.strength import PENALTIES, automatic_strength, estimate_spectra
 from qsmbids.core.inversion.variational import invert_tv
-from qsmbids.core.methods import INVERSION
 from qsmbids.core.metrics import nrmse
 
 VOXEL_SIZE, B0_DIR = (1, 1.2, 1.5), (0, 0.6, 0.8)
@@ -96,20 +95,6 @@ def test_bad_voxels_without_weight_do_not_count(head):
     clean = automatic_strength(field, mask, VOXEL_SIZE, b0_dir=B0_DIR, weight=weight)
     assert automatic_strength(bad, mask, VOXEL_SIZE, b0_dir=B0_DIR, weight=weight) == pytest.approx(clean)
     assert strength(bad, mask, 'tv') > 2 * clean
-
-
-@pytest.mark.parametrize('name', [name for name, method in INVERSION.items() if method.automatic])
-def test_what_is_reported_is_what_is_used(head, name):
-    _, field, mask = (v[12:32, 12:32, 12:32] for v in head)
-    field = field + noise(0.01)[12:32, 12:32, 12:32]
-    method = INVERSION[name]
-    arguments = method.settle({}, field, mask, VOXEL_SIZE, B0_DIR)
-    reported = method.parameters(arguments)[method.automatic[0].rstrip('_')]
-    assert reported > 0
-    by_default = method.load()(field, mask, VOXEL_SIZE, b0_dir=B0_DIR)
-    assert np.array_equal(method.load()(field, mask, VOXEL_SIZE, b0_dir=B0_DIR, **arguments), by_default)
-    chosen = {method.automatic[0].rstrip('_'): 2 * reported}
-    assert method.settle(chosen, field, mask, VOXEL_SIZE, B0_DIR) == method.arguments(chosen)
 
 
 def test_bad_input(head):

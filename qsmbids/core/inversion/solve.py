@@ -1,0 +1,64 @@
+"""An inversion by its name: with the data weight if it can weigh, and with the strength that the data ask for."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmbids.core.methods import INVERSION
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A susceptibility map and how it was computed.
+
+    Attributes
+    ----------
+    chi : ndarray, float32, shape (nx, ny, nz)
+        ppm.
+    parameters : dict
+        Every tuning parameter of the method with the value that was used.
+    automatic : tuple of str
+        Those of them that the data chose.
+    """
+
+    chi: np.ndarray
+    parameters: dict
+    automatic: tuple
+
+
+def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, parameters=None):
+    """Compute susceptibility from the local field.
+
+    Parameters
+    ----------
+    name : str
+        In :data:`qsmbids.core.methods.INVERSION`.
+    field : ndarray, shape (nx, ny, nz)
+        Local field in ppm.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Where the field is known.
+    voxel_size : sequence of float
+        mm.
+    b0_dir : sequence of float, default (0, 0, 1)
+        Unit vector of the main field in voxel axes.
+    weight : ndarray, shape (nx, ny, nz), optional
+        How much each voxel counts, 0 to 1; a method that cannot weigh goes without.
+    parameters : dict, optional
+        Tuning parameters other than their defaults.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    ValueError
+        If `parameters` names one that the method does not have, or for any input that the method refuses.
+    """
+    method = INVERSION[name]
+    weights = {'weight': weight} if weight is not None and method.takes('weight') else {}
+    arguments = method.settle(parameters, field, mask, voxel_size, b0_dir, **weights)
+    chi = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **weights, **arguments)
+    given = method.arguments(parameters)
+    automatic = (key.rstrip('_') for key, value in arguments.items() if value is not None and given.get(key) is None)
+    return Solution(chi, method.parameters(arguments), tuple(sorted(automatic)))

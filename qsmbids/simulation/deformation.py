@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numba
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 STEP, SHAPE = 4., (67, 76, 76)
 ORIGIN = np.array([-132., -156., -192.])  # head coordinates, mm
@@ -57,11 +56,62 @@ class Form:
 
 
 def smooth_noise(lattice, points, cell):
-    """Return a smooth random field of unit variance: cubic B-splines on a lattice of `cell` mm, repeated endlessly."""
+    """Return a smooth random field of unit variance: cubic B-splines on a lattice of `cell` mm, repeated endlessly.
+
+    Parameters
+    ----------
+    lattice : ndarray, float32, shape (nx, ny, nz)
+        White noise of unit variance.
+    points : ndarray, float32, shape (3, n)
+        mm.
+    cell : float
+
+    Returns
+    -------
+    ndarray, float32, shape (n,)
+    """
     variance = (151 / 315) ** 3  # of cubic B-splines with unit white weights
-    field = map_coordinates(lattice, points / np.float32(cell), order=3, prefilter=False, mode='grid-wrap',
-                            output=np.float32)
-    return field / np.float32(np.sqrt(variance))
+    # Three more nodes behind each axis: the four that a point needs lie side by side.
+    nodes = np.pad(lattice.astype(float), (0, 3), 'wrap')
+    field = np.empty(points.shape[1], np.float32)
+    _splines(nodes.ravel(), nodes.shape, points, np.float32(cell), field)
+    return np.divide(field, np.float32(np.sqrt(variance)), out=field)
+
+
+@numba.njit(cache=True, nogil=True, error_model='numpy')
+def _splines(nodes, shape, points, cell, field):
+    """Evaluate cubic B-splines in double precision; unsigned indices, which need no check for being negative."""
+    row, plane = np.uint64(shape[2]), np.uint64(shape[1] * shape[2])
+    two, three = np.uint64(2), np.uint64(3)
+    for n in range(points.shape[1]):
+        x, y, z = np.float64(points[0, n] / cell), np.float64(points[1, n] / cell), np.float64(points[2, n] / cell)
+        i, j, k = np.floor(x), np.floor(y), np.floor(z)
+        u, v, w = _basis(x - i), _basis(y - j), _basis(z - k)
+        at = (plane * np.uint64((int(i) - 1) % (shape[0] - 3)) + row * np.uint64((int(j) - 1) % (shape[1] - 3))
+              + np.uint64((int(k) - 1) % (shape[2] - 3)))
+        field[n] = ((u[0] * _of_plane(nodes, at, row, v, w) + u[1] * _of_plane(nodes, at + plane, row, v, w))
+                    + (u[2] * _of_plane(nodes, at + two * plane, row, v, w)
+                       + u[3] * _of_plane(nodes, at + three * plane, row, v, w)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _basis(t):
+    s = 1 - t
+    return (s * s * s * (1 / 6), (4 - 6 * t * t + 3 * t * t * t) * (1 / 6), (4 - 6 * s * s + 3 * s * s * s) * (1 / 6),
+            t * t * t * (1 / 6))
+
+
+@numba.njit(cache=True, nogil=True)
+def _of_plane(nodes, at, row, v, w):
+    two, three = np.uint64(2), np.uint64(3)
+    return ((v[0] * _of_row(nodes, at, w) + v[1] * _of_row(nodes, at + row, w))
+            + (v[2] * _of_row(nodes, at + two * row, w) + v[3] * _of_row(nodes, at + three * row, w)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _of_row(nodes, at, w):
+    return ((w[0] * nodes[at] + w[1] * nodes[at + np.uint64(1)])
+            + (w[2] * nodes[at + np.uint64(2)] + w[3] * nodes[at + np.uint64(3)]))
 
 
 @lru_cache(maxsize=1)

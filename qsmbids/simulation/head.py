@@ -8,12 +8,12 @@ only operations that round alike on every processor (no exp, no sin per voxel): 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from qsmbids.core.threads import over_slabs
 from qsmbids.simulation.age import Stature, stature, tissues_at
 from qsmbids.simulation.deformation import (Form, age_deformation, compose, random_affine, random_deformation,
                                             smooth_noise)
+from qsmbids.simulation.surfaces import Balls, balls, ellipsoid, norm, smooth_min, tube
 from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TABLE_TESLA, TISSUES, at_field_strength, vary_tissues
 
 SLAB_VOXELS = 1_000_000
@@ -228,7 +228,7 @@ class _Person:
     stature: Stature
     lattice: np.ndarray      # random numbers that fold the cortex and texture the tissues
     nuclei: dict             # name -> [(centre, half-axes, turn)] of both sides
-    veins: np.ndarray        # (n, 4): x, y, z, radius
+    veins: Balls
     tissues: tuple
 
 
@@ -252,7 +252,7 @@ def _person(seed, iron, age=None, variation=0., b0_tesla=3.):
         linear = random_affine(np.random.Generator(np.random.PCG64([seed, 1])))
         deformation = compose(random_deformation((seed, 2), float(variation)), deformation)
     return _Person(Form(scale * np.float32(figure.size), linear, deformation), figure, lattice, nuclei,
-                   _vein_points(rng), tuple(tissues.values()))
+                   balls(_vein_points(rng)), tuple(tissues.values()))
 
 
 def check_variation(variation):
@@ -289,68 +289,78 @@ def _paint(points, person, fine):
 def _brain_parts(p):
     """Return distances to the surfaces of cerebrum, temporal lobes, cerebellum and brainstem; negative inside."""
     side = np.abs(p[0])
-    cerebrum = np.maximum(_ellipsoid(p, *CEREBRUM), -17 - p[2])
-    temporal = _ellipsoid((side, p[1], p[2]), (43, -14, -19), (22, 44, 24))
-    cerebellum = np.maximum(_ellipsoid(p, (0, -62, -36), (51, 33, 26)), p[2] + 20)
-    return cerebrum, temporal, cerebellum, _tube(p, BRAINSTEM)
+    cerebrum = np.maximum(ellipsoid(p, *CEREBRUM), -17 - p[2])
+    temporal = ellipsoid((side, p[1], p[2]), (43, -14, -19), (22, 44, 24))
+    cerebellum = np.maximum(ellipsoid(p, (0, -62, -36), (51, 33, 26)), p[2] + 20)
+    return cerebrum, temporal, cerebellum, tube(p, BRAINSTEM)
 
 
 def _cover(parts):
     """Return the distance to the inside of the skull."""
     cerebrum, temporal, cerebellum, stem = parts
-    return _smooth_min(_smooth_min(_smooth_min(cerebrum, temporal, 20), cerebellum, 16), stem, 12) - 3
+    return smooth_min(smooth_min(smooth_min(cerebrum, temporal, 20), cerebellum, 16), stem, 12) - 3
 
 
 def _ventricles(p):
     """Return the distance to the walls of the lateral and the third ventricle."""
     mirrored = (np.abs(p[0]), p[1], p[2])
-    spaces = [_tube(mirrored, tube) for tube in (LATERAL_VENTRICLE, TEMPORAL_HORN)]
-    return np.minimum.reduce([*spaces, _ellipsoid(p, *THIRD_VENTRICLE)])
+    spaces = [tube(mirrored, path) for path in (LATERAL_VENTRICLE, TEMPORAL_HORN)]
+    return np.minimum.reduce([*spaces, ellipsoid(p, *THIRD_VENTRICLE)])
 
 
 def _head_surface(p, cavity):
-    face = _ellipsoid(p, (0, 36, -62), (60, 54, 70))
-    nose = _ellipsoid(p, (0, 92, -54), (12, 14, 18))
-    neck = np.maximum((_norm((p[0] / 56, (p[1] + 28) / 62)) - 1) * 58, p[2] + 60)
-    head = _smooth_min(_smooth_min(cavity - 11, face, 15), neck, 25)
-    return _smooth_min(head, nose, 8)
+    face = ellipsoid(p, (0, 36, -62), (60, 54, 70))
+    nose = ellipsoid(p, (0, 92, -54), (12, 14, 18))
+    neck = np.maximum((norm((p[0] / 56, (p[1] + 28) / 62)) - 1) * 58, p[2] + 60)
+    head = smooth_min(smooth_min(cavity - 11, face, 15), neck, 25)
+    return smooth_min(head, nose, 8)
 
 
 def _paint_face(painted, p, allowed, air):
     """Paint eyes, sinuses (`air` times their size) and airways where `allowed`."""
-    p = (np.abs(p[0]), p[1], p[2])
-    painted[allowed & (_ellipsoid(p, (32, 60, -30), (17, 22, 16)) < 0)] = LABELS['fat']
-    painted[allowed & (_ellipsoid(p, (32, 70, -30), (12, 12, 12)) < 0)] = LABELS['vitreous']
+    allowed = np.flatnonzero(allowed)
+    p = (np.abs(p[0, allowed]), p[1, allowed], p[2, allowed])
+    painted[allowed[ellipsoid(p, (32, 60, -30), (17, 22, 16)) < 0]] = LABELS['fat']
+    painted[allowed[ellipsoid(p, (32, 70, -30), (12, 12, 12)) < 0]] = LABELS['vitreous']
     for centre, axes in AIR_CELLS:
-        painted[allowed & (_ellipsoid(p, centre, np.multiply(axes, air)) < 0)] = LABELS['air']
-    for tube in (PHARYNX, EAR_CANAL):
-        painted[allowed & (_tube(p, tube) < 0)] = LABELS['air']
+        painted[allowed[ellipsoid(p, centre, np.multiply(axes, air)) < 0]] = LABELS['air']
+    for path in (PHARYNX, EAR_CANAL):
+        painted[allowed[tube(p, path) < 0]] = LABELS['air']
 
 
 def _paint_brain(p, cerebrum, temporal, cerebellum, stem, person):
     mirrored = (np.abs(p[0]), p[1], p[2])
-    hull = np.minimum(cerebrum, temporal)
-    fissure = np.maximum(mirrored[0], 24 - 24 * _norm(((p[1] + 8) / 40, (p[2] - 3) / 25)))
-    sylvian = np.maximum(np.abs(cerebrum - temporal) / 2, 30 - mirrored[0])
-    pial = np.minimum(np.minimum(np.minimum(fissure, sylvian), -hull) - .7,
-                      _folded(p, -np.minimum(_ellipsoid(p, *CEREBRUM), temporal), person.lattice[0], 5.5, 17))
+    pial = np.empty(p.shape[1], np.float32)
+    lower = cerebellum < np.minimum(cerebrum, temporal)
+    upper, lower = np.flatnonzero(~lower), np.flatnonzero(lower)
+    pial[upper] = _cerebral_surface(p[:, upper], cerebrum[upper], temporal[upper], person.lattice[0])
     # Thin leaves across the height of the cerebellum.
-    leaves = _folded((p[0] * .4, p[1], p[2] * 1.3), -cerebellum, person.lattice[0], 2.6, 9)
-    pial = np.where(cerebellum < hull, leaves, pial)
+    pial[lower] = _folded((p[0, lower] * .4, p[1, lower], p[2, lower] * 1.3), -cerebellum[lower], person.lattice[0],
+                          2.6, 9)
     if person.stature.sulci:
         pial -= np.float32(person.stature.sulci)
     labels = np.full(pial.size, LABELS['white_matter'], np.uint8)
     labels[pial < 2.7] = LABELS['cortex']
     labels[pial < 0] = LABELS['sulcus']
-    core = (stem < 0) | (_ellipsoid(mirrored, (14, -10, 4), (26, 34, 22)) < 0)
+    core = (stem < 0) | (ellipsoid(mirrored, (14, -10, 4), (26, 34, 22)) < 0)
     labels[core & (mirrored[0] < 42)] = LABELS['white_matter']
-    for space in (_ventricles(p), _tube(mirrored, AQUEDUCT), _ellipsoid(p, *FOURTH_VENTRICLE)):
+    for space in (_ventricles(p), tube(mirrored, AQUEDUCT), ellipsoid(p, *FOURTH_VENTRICLE)):
         labels[space < 0] = LABELS['ventricle']
-    labels[_tube(mirrored, CAUDATE) < 0] = LABELS['caudate']
+    labels[tube(mirrored, CAUDATE) < 0] = LABELS['caudate']
     for name, both in person.nuclei.items():
         for centre, axes, turn in both:
             paint_nucleus(labels, LABELS[name], p, centre, axes, turn, person.lattice[1])
     return labels
+
+
+def _cerebral_surface(p, cerebrum, temporal, lattice):
+    """Return the depth under the folded surface of the cerebrum."""
+    side = np.abs(p[0])
+    fissure = np.maximum(side, 24 - 24 * norm(((p[1] + 8) / 40, (p[2] - 3) / 25)))
+    sylvian = np.maximum(np.abs(cerebrum - temporal) / 2, 30 - side)
+    hull = np.minimum(cerebrum, temporal)
+    return np.minimum(np.minimum(np.minimum(fissure, sylvian), -hull) - .7,
+                      _folded(p, -np.minimum(ellipsoid(p, *CEREBRUM), temporal), lattice, 5.5, 17))
 
 
 def _paint_fine(labels, p, parts, person):
@@ -358,7 +368,7 @@ def _paint_fine(labels, p, parts, person):
     labels = labels.copy()
     mirrored = (np.abs(p[0]), p[1], p[2])
     solid = np.isin(labels, [LABELS[name] for name in ('white_matter', 'cortex', 'sulcus')])
-    labels[solid & (_tube(mirrored, HIPPOCAMPUS) < 0)] = LABELS['hippocampus']
+    labels[solid & (tube(mirrored, HIPPOCAMPUS) < 0)] = LABELS['hippocampus']
     for name, (centre, axes, turn) in FINE_NUCLEI.items():
         host = labels == LABELS['pallidum'] if name == 'pallidum_internal' else solid
         for side in (1, -1):
@@ -377,14 +387,18 @@ def _paint_fine(labels, p, parts, person):
 def paint_nucleus(labels, label, p, centre, axes, turn, lattice):
     """Paint an ellipsoid whose surface a random lattice dents, in place; `p` in mm, `turn` in degrees."""
     reach = 1.3 * max(axes)
-    near = np.flatnonzero(np.all([np.abs(p[i] - np.float32(centre[i])) < reach for i in range(3)], axis=0))
+    near = np.flatnonzero(np.abs(p[0] - np.float32(centre[0])) < reach)
+    for i in (1, 2):
+        near = near[np.abs(p[i, near] - np.float32(centre[i])) < reach]
+    if not near.size:
+        return
     near_points = p[:, near]
     cosine, sine = np.float32(np.cos(np.deg2rad(turn))), np.float32(np.sin(np.deg2rad(turn)))
     x, y, z = (near_points[i] - np.float32(centre[i]) for i in range(3))
     scaled = ((cosine * x + sine * y) / np.float32(axes[0]), (cosine * y - sine * x) / np.float32(axes[1]),
               z / np.float32(axes[2]))
     dents = smooth_noise(lattice, near_points, .7 * min(axes) + 2)
-    labels[near[_norm(scaled) < 1 + np.float32(.06) * dents]] = label
+    labels[near[norm(scaled) < 1 + np.float32(.06) * dents]] = label
 
 
 def _folded(p, depth, lattice, cell, deepest):
@@ -393,8 +407,10 @@ def _folded(p, depth, lattice, cell, deepest):
     The field varies `cell` mm along the surface, and slowly across it: sulci stand upright.
     """
     # The head's centre pulls every point out to about the same sphere.
-    radius = np.maximum(_norm(_minus(p, CEREBRUM[0])), 10) / 75
-    upright = np.stack([q / (np.sqrt(radius) * np.sqrt(np.sqrt(radius))) for q in p])
+    radius = np.maximum(norm([q - np.float32(c) for q, c in zip(p, CEREBRUM[0])]), 10) / 75
+    root = np.sqrt(radius)
+    root *= np.sqrt(root)
+    upright = np.stack([q / root for q in p])
     slope = 1.7 / cell  # mean gradient of the field
     sheet = np.abs(smooth_noise(lattice, upright, cell)) / np.float32(slope)
     return np.minimum(depth, np.maximum(sheet, depth - deepest)) - np.float32(.7)
@@ -430,12 +446,9 @@ def along_path(path, step):
 
 
 def _paint_veins(painted, p, brain, person):
-    near = np.flatnonzero((brain > -50) & (brain < 12))
-    tree = cKDTree(person.veins[:, :3])
-    distance, nearest = tree.query(p[:, near].T, distance_upper_bound=person.veins[:, 3].max())
-    found = np.flatnonzero(np.isfinite(distance))
-    hit = found[distance[found] < person.veins[nearest[found], 3]]
-    painted[near[hit]] = np.where(brain[near[hit]] < 0, LABELS['vein'], LABELS['dural_sinus'])
+    hit = person.veins.inside(p)
+    hit = hit[(brain[hit] > -50) & (brain[hit] < 12)]
+    painted[hit] = np.where(brain[hit] < 0, LABELS['vein'], LABELS['dural_sinus'])
 
 
 def add_texture(chi, labels, points, lattice):
@@ -460,41 +473,3 @@ def inverse_rigid(pose):
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6):
         raise ValueError(f'pose is {pose.tolist()}, must be a rigid motion')
     return np.hstack([rotation.T, -rotation.T @ pose[:3, 3:]])
-
-
-def _minus(p, centre):
-    return [q - np.float32(c) if c else q for q, c in zip(p, centre)]
-
-
-def _norm(p):
-    squared = p[0] * p[0]
-    for q in p[1:]:
-        squared += q * q
-    return np.sqrt(squared)
-
-
-def _ellipsoid(p, centre, axes):
-    """Return the distance to an ellipsoid, exact to first order near its surface."""
-    scaled = [q / np.float32(a) for q, a in zip(_minus(p, centre), axes)]
-    radius = _norm(scaled)
-    gradient = _norm([q / np.float32(a) for q, a in zip(scaled, axes)])
-    return radius * (radius - 1) / np.maximum(gradient, np.float32(1e-6))
-
-
-def _tube(p, path):
-    """Return the distance to a tube along a broken line of (x, y, z, radius)."""
-    nearest = None
-    for a, b in zip(path[:-1], path[1:]):
-        a, way = np.float32(a), np.subtract(b, a, dtype=np.float32)
-        x, y, z = _minus(p, a[:3])
-        t = (x * way[0] + y * way[1] + z * way[2]) / np.float32((way[:3] ** 2).sum())
-        t = np.clip(t, 0, 1, out=t)
-        distance = _norm((x - t * way[0], y - t * way[1], z - t * way[2])) - (a[3] + t * way[3])
-        nearest = distance if nearest is None else np.minimum(nearest, distance, out=nearest)
-    return nearest
-
-
-def _smooth_min(a, b, width):
-    """Return the lower of two distances, rounded where they differ by less than `width` mm."""
-    overlap = np.maximum(np.float32(width) - np.abs(a - b), 0)
-    return np.minimum(a, b) - overlap * overlap / np.float32(4 * width)

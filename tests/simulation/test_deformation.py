@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from qsmbids.simulation.age import Stature
 from qsmbids.simulation.deformation import (ORIGIN, SHAPE, STEP, Form, age_deformation, compose, displace, follow,
@@ -18,6 +19,18 @@ def jacobian(deformation, step=1.):
     base = moved(grid, deformation)
     columns = [(moved(grid + step * np.eye(3)[axis][:, None], deformation) - base) / step for axis in range(3)]
     return np.linalg.det(np.stack(columns, axis=-1).transpose(1, 0, 2))
+
+
+def test_smooth_noise_is_that_of_periodic_cubic_splines():
+    rng = np.random.Generator(np.random.PCG64(0))
+    lattice = rng.standard_normal((9, 12, 10)).astype(np.float32)
+    points = rng.uniform(-100, 100, (3, 20000)).astype(np.float32)
+    noise = smooth_noise(lattice, points, 5.5)
+    peer = map_coordinates(lattice.astype(float), points / np.float32(5.5), order=3, prefilter=False, mode='grid-wrap')
+    assert noise.dtype == np.float32 and noise == pytest.approx(peer * (315 / 151) ** 1.5, abs=2e-6)
+    assert noise.std() == pytest.approx(1, rel=.1)
+    period = np.array([[9], [24], [-10]], np.float32) * 8
+    assert smooth_noise(lattice, points + period, 8) == pytest.approx(smooth_noise(lattice, points, 8), abs=1e-4)
 
 
 @pytest.mark.parametrize('sd_mm', [4., 8.])

@@ -13,7 +13,6 @@ import nibabel as nib
 import numba
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
-from scipy.spatial import cKDTree
 
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.threads import over_slabs
@@ -22,6 +21,7 @@ from qsmbids.simulation.age import Stature, stature, tissues_at
 from qsmbids.simulation.deformation import Form, age_deformation, compose, random_affine, random_deformation
 from qsmbids.simulation.head import (SLAB_VOXELS, Head, add_texture, along_path, check_variation, inverse_rigid,
                                      paint_nucleus, positions, texture_relaxivity)
+from qsmbids.simulation.surfaces import Balls, balls
 from qsmbids.simulation.tissues import LABELS, at_field_strength, vary_tissues
 
 # What the ids beyond FreeSurfer's own table stand for was told by place: 25 and 57 line the lateral ventricles, 136,
@@ -192,7 +192,7 @@ def _hull(labels, affine):
     """Return the distance to the hull of the brain, sulci closed, on a coarse grid; mm, negative inside."""
     step = np.array(voxel_size_of(affine)) * HULL_STEP
     brain = np.pad(_coarse((labels > 0) & (labels < 500) & (labels != 24)), 8)
-    wide = distance_transform_edt(~brain, sampling=step) < HULL_MM
+    wide = distance_transform_edt(~brain, sampling=step) <= HULL_MM
     closed = distance_transform_edt(wide, sampling=step) > HULL_MM
     return _signed_distance(closed, affine)[8:-8, 8:-8, 8:-8]
 
@@ -225,9 +225,7 @@ class _Individual:
     stature: Stature
     lattice: np.ndarray
     nuclei: list             # (name, centre, half-axes, turn), atlas axes from the middle of the thalami
-    veins: cKDTree
-    radii: np.ndarray
-    near_vein: np.ndarray    # bool, on the grid of the labels
+    veins: Balls
     tissues: tuple
     relaxivity: float        # of the texture, Hz per ppm
 
@@ -243,17 +241,10 @@ def _individual(anatomy, seed, iron, age, variation, b0_tesla):
             nuclei.append((name, position + np.multiply(offset, (side, 1, 1)) + shift * (side, 1, 1),
                            np.multiply(axes, size), side * turn))
     tissues = at_field_strength(vary_tissues(rng, iron, tissues_at(age)), b0_tesla)
-    veins = _vein_points(anatomy, rng)
-    flags = np.zeros(anatomy.tissues.shape, bool)
-    index = np.rint(_apply(np.linalg.inv(anatomy.affine), veins[:, :3])).astype(int)
-    for offset in np.ndindex(3, 3, 3):
-        at = 2 * (np.array(offset) - 1) + index
-        at = at[np.all((at >= 0) & (at < flags.shape), axis=1)]
-        flags[tuple(at.T)] = True
-    flags = distance_transform_edt(~flags) < 2.5 if flags.any() else flags
+    veins = balls(_vein_points(anatomy, rng))
     form, figure = _form(anatomy, seed, growth, age, variation)
-    return _Individual(form, figure, lattice, nuclei, cKDTree(veins[:, :3]), veins[:, 3], flags,
-                       tuple(tissues.values()), texture_relaxivity(variation, b0_tesla))
+    return _Individual(form, figure, lattice, nuclei, veins, tuple(tissues.values()),
+                       texture_relaxivity(variation, b0_tesla))
 
 
 def _form(anatomy, seed, growth, age, variation):
@@ -320,11 +311,10 @@ def _sample(anatomy, shape, affine, person, pose):
 
     def paint(slab):
         points = person.form.original(positions(slab, shape, to_head))
-        painted, near_vein = np.empty(points.shape[1], np.uint8), np.empty(points.shape[1], np.bool_)
-        _look_up(points, anatomy.tissues, person.near_vein, to_voxel, 1 + SULCAL_GAIN * person.stature.sulci,
-                 painted, near_vein)
+        painted = np.empty(points.shape[1], np.uint8)
+        _look_up(points, anatomy.tissues, to_voxel, 1 + SULCAL_GAIN * person.stature.sulci, painted)
         _paint_nuclei(painted, points, anatomy, person)
-        _paint_veins(painted, points, np.flatnonzero(near_vein), person)
+        _paint_veins(painted, points, person)
         susceptibility = values[painted]
         add_texture(susceptibility, painted, points, person.lattice[2])
         labels[slab], chi[slab] = (flat.reshape(labels[slab].shape) for flat in (painted, susceptibility))
@@ -347,12 +337,10 @@ def _paint_nuclei(painted, points, anatomy, person):
     painted[near] = local
 
 
-def _paint_veins(painted, points, near, person):
+def _paint_veins(painted, points, person):
     brain = np.array([tissue.brain for tissue in person.tissues])
-    near = near[brain[painted[near]] | (painted[near] == LABELS['csf'])]
-    distance, nearest = person.veins.query(points[:, near].T, distance_upper_bound=person.radii.max())
-    found = np.flatnonzero(np.isfinite(distance))
-    hit = near[found[distance[found] < person.radii[nearest[found]]]]
+    hit = person.veins.inside(points)
+    hit = hit[brain[painted[hit]] | (painted[hit] == LABELS['csf'])]
     painted[hit] = np.where(brain[painted[hit]], LABELS['vein'], LABELS['dural_sinus'])
 
 
@@ -361,7 +349,7 @@ def _apply(affine, points):
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up(points, tissues, flags, to_voxel, sulcal_gain, painted, near):
+def _look_up(points, tissues, to_voxel, sulcal_gain, painted):
     """Find the tissue with the largest share among the eight voxels around each point; sulci weigh more than others."""
     weights, found = np.empty(8), np.empty(8, np.uint8)
     grid = np.empty(3)
@@ -370,7 +358,7 @@ def _look_up(points, tissues, flags, to_voxel, sulcal_gain, painted, near):
             grid[axis] = (to_voxel[axis, 0] * points[0, n] + to_voxel[axis, 1] * points[1, n]
                           + to_voxel[axis, 2] * points[2, n] + to_voxel[axis, 3])
         grid[2] = max(grid[2], 0.)  # the neck goes on
-        painted[n], near[n] = 0, False
+        painted[n] = 0
         if (grid[0] < 0 or grid[1] < 0 or grid[0] >= tissues.shape[0] - 1 or grid[1] >= tissues.shape[1] - 1
                 or grid[2] >= tissues.shape[2] - 1):
             continue
@@ -390,4 +378,3 @@ def _look_up(points, tissues, flags, to_voxel, sulcal_gain, painted, near):
                     share += weights[e]
             if share > best:
                 best, painted[n] = share, found[c]
-        near[n] = flags[i + (u > .5), j + (v > .5), k + (w > .5)]

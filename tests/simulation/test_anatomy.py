@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qsmbids.files import FileError
-from qsmbids.simulation.anatomy import PLACED, head_from_labels, load_labels
+from qsmbids.simulation.anatomy import HULL_STEP, PLACED, _hull, head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, simulate
 from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TISSUES
@@ -68,6 +68,19 @@ def test_the_tissues_of_the_map_come_back(sample, label_map):
     solid, all_of_it = ((label_map > 0) & (label_map < 500) & (label_map != leave) for leave in (24, 0))
     assert solid.sum() < head.map('brain').sum() < .5 * (solid.sum() + all_of_it.sum())
     assert head.chi_outside == TISSUES['air'].chi
+
+
+@pytest.mark.parametrize('step', [1., .8])
+def test_the_hull_closes_sulci_and_leaves_the_surface_where_it_is(step):
+    side = int(76 / step)
+    distance = np.sqrt((((np.indices((side,) * 3) - (side - 1) / 2) * step) ** 2).sum(axis=0))
+    brain = distance < 28
+    brain[side // 2:side // 2 + int(5 / step), :, side // 2:] = False  # a sulcus, 5 mm wide
+    hull = _hull(2 * brain.astype(np.int16), np.diag([step, step, step, 1.]))
+    distance = distance[::HULL_STEP, ::HULL_STEP, ::HULL_STEP]
+    near = np.abs(distance - 28) < 2
+    assert np.mean(hull[near] - distance[near] + 28) == pytest.approx(0, abs=.3)
+    assert hull[distance < 24].max() < -2
 
 
 @pytest.mark.parametrize('name, volume', [('red_nucleus', (.15, .5)), ('substantia_nigra', (.2, .65)),

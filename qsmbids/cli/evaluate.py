@@ -17,20 +17,27 @@ and each ESTIMATE a derivative whose *_Chimap.nii.gz are all scored against the 
 lesions (*_desc-<method>_lesions.tsv, the true ones desc-truth) give a FROC of microbleeds, PREFIX_froc.tsv, and what
 was taken for what, PREFIX_confusion.tsv.
 
+Maps of the sources of one sign (*positive_Chimap, *negative_Chimap) are scored against the truth of that sign, which
+lies beside the other as desc-positive_Chimap and desc-negative_Chimap, and have no rank.
+
 exit codes: 0 all maps were scored; 1 at least one was not; 2 the command line is wrong"""
 REFERENCE = ('Each map was shifted to agree with the truth in the mean over the voxels that it covers, because '
              'susceptibility is known up to a constant only.')
 # What the rank is made of, and whether high or low is good.
 _RANKED = {'nrmse': 1, 'hfen': 1, 'xsim': -1, 'deep_grey_slope_error': 1}
 RANKED_BY = ('Best first, by the mean of the ranks in NRMSE, HFEN, XSIM and deep grey slope error over all '
-             'acquisitions; a missing map has the last rank. The metrics are means over the acquisitions.')
+             'acquisitions; a missing map has the last rank. The metrics are means over the acquisitions. Maps of '
+             'sources of one sign, chi+ and chi-, have no rank.')
+# What a map may show, by the end of its desc-: the sources of one sign, or else the sum of both.
+_SIGNS = {'chi+': 'positive', 'chi-': 'negative'}
+TOTAL = 'chi'
 _DEEP_GREY = ('caudate', 'putamen', 'pallid', 'gpe', 'gpi', 'thalam', 'red_nucleus', 'nigra', 'dentate')
 _MOST_FIGURES = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """One truth, and the estimates of it by method."""
+    """One truth, and the estimates of it by method; `total` is the truth of both signs where `truth` is of one."""
 
     name: str
     truth: Path
@@ -39,6 +46,8 @@ class Case:
     table: Path | None
     estimates: dict
     estimate_labels: Path | None = None
+    quantity: str = TOTAL
+    total: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -114,14 +123,23 @@ def rank(entries):
     Parameters
     ----------
     entries : list of dict
-        With acquisition, method, metrics, regions, and problem, which is None if the map was scored.
+        With acquisition, quantity, method, metrics, regions, and problem, which is None if the map was scored.
 
     Returns
     -------
     list of dict
-        Best first: method, mean_rank (1 is best; None if nothing was scored), maps (how many were scored),
-        acquisitions (how many there are), the mean of each metric, and the Bland-Altman statistics of all regions.
+        Best first: quantity, method, mean_rank (1 is best; None if nothing was scored), maps (how many were scored),
+        acquisitions (how many there are), the mean of each metric, and the Bland-Altman statistics of all regions. Then
+        the maps of sources of one sign, without a rank.
     """
+    quantities = sorted({entry['quantity'] for entry in entries})
+    rows = [row for quantity in quantities
+            for row in _rank([entry for entry in entries if entry['quantity'] == quantity], quantity)]
+    return [row | {'mean_rank': row['mean_rank'] if row['quantity'] == TOTAL else None} for row in rows]
+
+
+def _rank(entries, quantity):
+    """Return the rows of the maps of one quantity, best first."""
     import numpy as np
     methods = list(dict.fromkeys(entry['method'] for entry in entries))
     scored = {(entry['acquisition'], entry['method']): entry for entry in entries if not entry['problem']}
@@ -136,8 +154,8 @@ def rank(entries):
             for method, value in zip(methods, values):
                 better, equal = (values < value).sum(), (values == value).sum()
                 ranks[method].append(1 + better + (equal - 1) / 2 if np.isfinite(value) else len(methods))
-    rows = [{'method': method, 'mean_rank': float(np.mean(ranks[method])) if ranks[method] else None,
-             'acquisitions': len(acquisitions)}
+    rows = [{'quantity': quantity, 'method': method,
+             'mean_rank': float(np.mean(ranks[method])) if ranks[method] else None, 'acquisitions': len(acquisitions)}
             | _means([entry for (_, name), entry in scored.items() if name == method]) for method in methods]
     return sorted(rows, key=lambda row: (row['maps'] == 0, row['mean_rank'] or 0))
 
@@ -157,33 +175,65 @@ def _check(parser, options):
 def _cases(options):
     """Return the cases, and warnings about maps that have no truth."""
     if not options.truth.is_dir():
-        names = _unique([(_stem(path), str(path)) for path in options.estimates])
-        return [Case(_stem(options.truth), options.truth, options.mask, options.labels, options.label_table,
-                     dict(zip(names, options.estimates)), options.estimate_labels)], []
+        return _file_cases(options), []
     truths = {path.name.split('_desc-')[0]: path for path in sorted(options.truth.rglob('*_desc-truth_Chimap.nii.gz'))}
     if not truths:
         raise FileError(f'{options.truth}: holds no *_desc-truth_Chimap.nii.gz. Give the folder derivatives/truth of a '
                         'simulated data set.')
     # The sources of either sign are part of the truth, too.
-    true = {path.with_name(f'{name}_desc-{part}_Chimap.nii.gz') for name, path in truths.items()
-            for part in ('truth', 'positive', 'negative')}
-    found, warnings = defaultdict(dict), []
+    true = {_truth_of(quantity, path) for path in truths.values() for quantity in (TOTAL, *_SIGNS)}
+    found, warnings = defaultdict(lambda: defaultdict(dict)), []
     for prefix, folder in _prefixes(options).items():
         paths = [path for path in sorted(folder.rglob('*_Chimap.nii.gz')) if path not in true]
         if not paths:
             raise FileError(f'{folder}: holds no *_Chimap.nii.gz to score. Give the output folder of a pipeline.')
         for path in paths:
             name, _, method = path.name.removesuffix('_Chimap.nii.gz').partition('_desc-')
-            if name in truths:
-                found[name][prefix + (method or folder.resolve().name)] = path
+            quantity = _quantity(path)
+            method = method.removesuffix(_SIGNS.get(quantity, ''))
+            if name not in truths or not _truth_of(quantity, truths[name]).is_file():
+                of = name if quantity == TOTAL else f'{quantity} of {name}'
+                warnings.append(f'{path}: there is no truth of {of} in {options.truth}; it is left out')
             else:
-                warnings.append(f'{path}: there is no truth of {name} in {options.truth}; it is left out')
+                found[quantity][name][prefix + (method or folder.resolve().name)] = path
     if not found:
         raise FileError(f'{options.truth}: holds the truth of {", ".join(truths)}, none of which has a map in '
                         f'{", ".join(map(str, options.estimates))}. Names must agree up to desc-.')
-    methods = dict.fromkeys(method for case in found.values() for method in case)
-    return [_derivative_case(name, path, {m: found[name].get(m) for m in methods}) for name, path in truths.items()
-            ], warnings
+    cases = []
+    for quantity in sorted(found):
+        methods = dict.fromkeys(method for maps in found[quantity].values() for method in maps)
+        cases += [_derivative_case(name, path, {m: found[quantity][name].get(m) for m in methods}, quantity)
+                  for name, path in truths.items()]
+    return cases, warnings
+
+
+def _file_cases(options):
+    """Return the cases of files: one, or one more for each sign of sources beside a truth of both."""
+    names = _unique([(_stem(path), str(path)) for path in options.estimates])
+    given = _quantity(options.truth)
+    estimates = defaultdict(dict)
+    for name, path in zip(names, options.estimates):
+        estimates[_quantity(path) if given == TOTAL else given][name] = path
+    cases = []
+    for quantity in sorted(estimates):
+        truth = options.truth if quantity == given else _truth_of(quantity, options.truth)
+        if quantity != given and (truth == options.truth or not truth.is_file()):
+            paths = ', '.join(map(str, estimates[quantity].values()))
+            raise FileError(f'{paths}: sources of one sign, {quantity}, but no truth of them lies beside '
+                            f'{options.truth}. Give theirs as TRUTH, or leave them out.')
+        cases.append(Case(_stem(truth), truth, options.mask, options.labels, options.label_table, estimates[quantity],
+                          options.estimate_labels, quantity, None if truth == options.truth else options.truth))
+    return cases
+
+
+def _quantity(path):
+    """Return what a map shows, by its name."""
+    return next((quantity for quantity, sign in _SIGNS.items() if _stem(path).endswith(f'{sign}_Chimap')), TOTAL)
+
+
+def _truth_of(quantity, truth):
+    """Return where the truth of a quantity lies, given that of the total susceptibility."""
+    return truth.with_name(truth.name.replace('_desc-truth_', f'_desc-{_SIGNS.get(quantity, "truth")}_'))
 
 
 def _prefixes(options):
@@ -191,14 +241,14 @@ def _prefixes(options):
     return {f'{folder}: ' if len(options.estimates) > 1 else '': folder for folder in options.estimates}
 
 
-def _derivative_case(name, truth, estimates):
+def _derivative_case(name, truth, estimates, quantity):
     """Return the case of a truth that the simulator wrote."""
     mask, labels = (truth.with_name(f'{name}_{part}.nii.gz') for part in ('desc-brain_mask', 'desc-truth_dseg'))
     # BIDS inheritance: a table counts for all label images further down.
     tables = [truth.with_name(f'{name}_desc-truth_dseg.tsv'), *(folder / 'desc-truth_dseg.tsv'
                                                                for folder in truth.parents[:4])]
-    return Case(name, truth, mask, labels if labels.is_file() else None,
-                next((table for table in tables if table.is_file()), None), estimates)
+    return Case(name, _truth_of(quantity, truth), mask, labels if labels.is_file() else None,
+                next((table for table in tables if table.is_file()), None), estimates, quantity=quantity, total=truth)
 
 
 def _load_truth(case):
@@ -210,7 +260,7 @@ def _load_truth(case):
     if case.mask:
         mask = _load(case.mask, case.truth) > 0.5
     else:
-        mask = chi != 0
+        mask = (_load(case.total, case.truth) if case.total else chi) != 0
         if mask.mean() > 0.9:
             raise FileError(f'{case.truth}: is zero almost nowhere, so it does not tell where the brain is. Give '
                             '--mask.')
@@ -250,6 +300,15 @@ def _load(path, like=None):
     return volume
 
 
+def _load_estimate(path, case, truth):
+    """Return the voxels of a map. Where the total is zero it is unknown; of one sign, there are no sources."""
+    import numpy as np
+    volume = _load(path, case.truth)
+    if case.quantity != TOTAL and volume[truth.mask].any():
+        volume[truth.mask & (volume == 0)] = np.finfo(np.float32).eps
+    return volume
+
+
 def _names(table):
     """Return the names of labels by their index."""
     if table is None:
@@ -266,14 +325,14 @@ def _score_case(case, truth, units):
     from qsmbids.core.metrics import align_reference
     scored = []
     for method, path in case.estimates.items():
-        entry = {'acquisition': case.name, 'method': method, 'truth': str(case.truth), 'estimate': str(path or 'n/a'),
-                 'mask': str(case.mask or 'where the truth is not zero'), 'problem': None, 'metrics': {}, 'regions': [],
-                 'warnings': []}
+        entry = {'acquisition': case.name, 'quantity': case.quantity, 'method': method, 'truth': str(case.truth),
+                 'estimate': str(path or 'n/a'), 'mask': str(case.mask or 'where the truth is not zero'),
+                 'problem': None, 'metrics': {}, 'regions': [], 'warnings': []}
         aligned = None
         try:
             if path is None:
                 raise FileError(f'{case.name}: there is no map by {method}')
-            estimate = _load(path, case.truth) / (1000 if units == 'ppb' else 1)
+            estimate = _load_estimate(path, case, truth) / (1000 if units == 'ppb' else 1)
             _score(entry, estimate, truth)
             if case.estimate_labels:
                 _compare_labels(entry, _load(case.estimate_labels, case.truth), truth)
@@ -378,15 +437,15 @@ def _draw(scored, truth):
 
 def _write(prefix, content, figures):
     from qsmbids.reports.evaluation import METRICS, REGION_COLUMNS, write_evaluation_page
-    ranks = {row['method']: row['mean_rank'] for row in content['ranking']}
-    rows = [{'acquisition': entry['acquisition'], 'method': entry['method'], 'mean_rank': ranks[entry['method']],
-             'estimate': entry['estimate'], 'problem': entry['problem']} | entry['metrics']
+    ranks = {(row['quantity'], row['method']): row['mean_rank'] for row in content['ranking']}
+    rows = [_key(entry) | {'mean_rank': ranks[entry['quantity'], entry['method']], 'estimate': entry['estimate'],
+                           'problem': entry['problem']} | entry['metrics']
             for entry in content['maps']]
-    write_tsv(f'{prefix}.tsv', rows, ['acquisition', 'method', 'mean_rank', *METRICS, 'estimate', 'problem'])
+    write_tsv(f'{prefix}.tsv', rows,
+              ['acquisition', 'quantity', 'method', 'mean_rank', *METRICS, 'estimate', 'problem'])
     write_tsv(f'{prefix}_regions.tsv',
-              [{'acquisition': entry['acquisition'], 'method': entry['method']} | region
-               for entry in content['maps'] for region in entry['regions']],
-              ['acquisition', 'method', 'index', 'name', *REGION_COLUMNS])
+              [_key(entry) | region for entry in content['maps'] for region in entry['regions']],
+              ['acquisition', 'quantity', 'method', 'index', 'name', *REGION_COLUMNS])
     if content['lesions']:
         write_tsv(f'{prefix}_froc.tsv', content['lesions'], list(content['lesions'][0]))
     if content['confusion']:
@@ -394,17 +453,21 @@ def _write(prefix, content, figures):
     columns = {name: {'Description': metric.text} | ({'Units': metric.unit} if metric.unit else {})
                for name, metric in (REGION_COLUMNS | METRICS).items()}
     write_json(f'{prefix}.json', content | {'columns': columns})
-    order = ['', *(row['method'] for row in content['ranking'])]
+    order = dict.fromkeys(['', *(row['method'] for row in content['ranking'])])
     write_evaluation_page(f'{prefix}.html', content, [item for key in order for item in figures.get(key, [])])
+
+
+def _key(entry):
+    return {name: entry[name] for name in ('acquisition', 'quantity', 'method')}
 
 
 def _summary(ranking):
     """Return the ranking as lines of text."""
     from qsmbids.reports.evaluation import METRICS
     shown = ['coverage', *_RANKED, 'correlation', 'slope']
-    lines = [['method', 'mean rank', *(METRICS[name].label for name in shown)]]
+    lines = [['method', 'quantity', 'mean rank', *(METRICS[name].label for name in shown)]]
     for row in ranking:
-        lines.append([row['method'], *('n/a' if row.get(name) is None else f'{row[name]:.3g}'
+        lines.append([row['method'], row['quantity'], *('n/a' if row.get(name) is None else f'{row[name]:.3g}'
                                        for name in ('mean_rank', *shown))])
     widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

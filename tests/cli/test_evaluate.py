@@ -22,6 +22,7 @@ from qsmbids.simulation.signal import Sequence, simulate
 
 SHAPE = (20, 24, 18)
 AFFINE = np.diag((-2.0, 2, 2.5, 1))
+KEYS = ('acquisition', 'quantity', 'method', 'estimate', 'problem')
 NAMES = ('background', 'caudate', 'left-Pallidum', 'Red Nucleus', '<b>&$cortex', 'calcification')
 
 
@@ -93,13 +94,13 @@ def test_tables_of_two_maps(paths, capsys):
     rows = {row['method']: row for row in read_tsv(paths['out'] + '.tsv')}
     assert list(rows) == ['bad', 'good'] and rows['good']['mean_rank'] == '1' and rows['bad']['mean_rank'] == '2'
     good, bad = ({name: float(value) for name, value in rows[method].items()
-                  if name not in ('acquisition', 'method', 'estimate', 'problem')} for method in ('good', 'bad'))
+                  if name not in KEYS} for method in ('good', 'bad'))
     assert good['coverage'] == 1 and good['nrmse'] < bad['nrmse'] and good['xsim'] > bad['xsim'] > 0
     assert good['deep_grey_slope_error'] < 0.05 and good['calcification_moment_deviation'] < 5
     assert good['lower_limit'] < good['bias'] < good['upper_limit']
     content = json.loads(open(paths['out'] + '.json').read())
     assert [row['method'] for row in content['ranking']] == ['good', 'bad'] and content['warnings'] == []
-    assert set(rows['good']) - {'acquisition', 'method', 'mean_rank', 'estimate', 'problem'} <= set(content['columns'])
+    assert set(rows['good']) - {*KEYS, 'mean_rank'} <= set(content['columns'])
     regions = [row for row in read_tsv(paths['out'] + '_regions.tsv') if row['method'] == 'good']
     assert [row['name'] for row in regions] == list(NAMES[1:])
     assert float(regions[1]['estimate']) == pytest.approx(float(regions[1]['truth']), abs=0.005)
@@ -262,6 +263,57 @@ def test_several_derivatives(truths, tmp_path, capsys):
     assert 'holds no *_Chimap.nii.gz' in capsys.readouterr().err
 
 
+def write_signs(folder, scans, method):
+    """Write perfect maps of the sources of either sign."""
+    for name, scan in scans.items():
+        for sign, volume in (('positive', scan.chi_positive), ('negative', scan.chi - scan.chi_positive)):
+            save(folder / 'sub-01' / f'{name}_desc-{method}{sign}_Chimap.nii.gz',
+                 np.where(scan.mask, volume, 0).astype(np.float32), scan.sequence.affine)
+
+
+def test_sources_of_one_sign_are_a_quantity_of_their_own(truths, tmp_path):
+    truth, scans = truths
+    write_maps(tmp_path / 'mine', scans, 0.8, '_desc-tv')
+    write_maps(tmp_path / 'mine', scans, 0.4, '_desc-rts')
+    write_signs(tmp_path / 'mine', scans, 'tv')
+    out = str(tmp_path / 'scores')
+    assert main([str(truth), str(tmp_path / 'mine'), '-o', out]) == 0
+    content = json.loads(open(out + '.json').read())
+    assert [(row['quantity'], row['method'], row['maps'], row['mean_rank'] is None) for row in content['ranking']] == [
+        ('chi', 'rts', 2, False), ('chi', 'tv', 2, False), ('chi+', 'tv', 2, True), ('chi-', 'tv', 2, True)]
+    assert all(row['nrmse'] < 0.1 for row in content['ranking'][2:]) and content['ranking'][1]['nrmse'] > 10
+    rows = read_tsv(out + '.tsv')
+    assert len(rows) == 8 and all(('positive' in row['estimate']) == (row['quantity'] == 'chi+') for row in rows)
+    assert 'chi+' in Page(open(out + '.html').read()).text
+    # Of files alike, where the truth of a sign lies beside the other.
+    folder, name = truth / 'sub-01' / 'ses-1' / 'anat', 'sub-01_ses-1'
+    maps = [next((tmp_path / 'mine').rglob(f'{name}_desc-{desc}_Chimap.nii.gz')) for desc in ('tv', 'tvpositive')]
+    arguments = ['--mask', folder / f'{name}_desc-brain_mask.nii.gz', '-o', out]
+    assert main(list(map(str, [folder / f'{name}_desc-truth_Chimap.nii.gz', *maps, *arguments]))) == 0
+    assert [row['quantity'] for row in read_tsv(out + '.tsv')] == ['chi', 'chi+']
+    assert float(read_tsv(out + '.tsv')[1]['nrmse']) < 0.1
+    assert main(list(map(str, [folder / f'{name}_desc-positive_Chimap.nii.gz', *maps, *arguments]))) == 0
+    assert [(row['quantity'], float(row['nrmse']) < 0.1) for row in read_tsv(out + '.tsv')] == [
+        ('chi+', False), ('chi+', True)]
+
+
+def test_sources_of_one_sign_without_their_truth(truths, paths, tmp_path, capsys):
+    source, scans = truths
+    truth = tmp_path / 'truth'
+    shutil.copytree(source, truth)
+    for path in truth.rglob('*_desc-negative_Chimap.nii.gz'):
+        path.unlink()
+    write_maps(tmp_path / 'mine', scans, 0.4, '_desc-tv')
+    write_signs(tmp_path / 'mine', scans, 'tv')
+    assert main([str(truth), str(tmp_path / 'mine'), '-o', paths['out']]) == 0
+    assert 'no truth of chi- of sub-01_ses-1' in capsys.readouterr().err
+    assert {row['quantity'] for row in read_tsv(paths['out'] + '.tsv')} == {'chi', 'chi+'}
+    chi = nibabel.load(paths['truth']).get_fdata().astype(np.float32)
+    positive = save(tmp_path / 'sub-1_desc-positive_Chimap.nii', chi)
+    assert 'no truth of them' in failure(capsys, [paths['truth'], positive, '--mask', paths['mask'], '-o',
+                                                  paths['out']])
+
+
 def test_folders_that_do_not_fit(truths, tmp_path, capsys):
     truth, scans = truths
     out = ['-o', str(tmp_path / 'scores')]
@@ -334,7 +386,8 @@ def test_the_true_lesions_are_found_by_themselves(truths, tmp_path):
 
 def test_ranks_by_hand():
     def entry(acquisition, method, nrmse, xsim):
-        return {'acquisition': acquisition, 'method': method, 'regions': [], 'problem': None if nrmse else 'gone',
+        return {'acquisition': acquisition, 'quantity': 'chi', 'method': method, 'regions': [],
+                'problem': None if nrmse else 'gone',
                 'metrics': {'nrmse': nrmse, 'xsim': xsim, 'hfen': None} if nrmse else {}}
     rows = rank([entry('1', 'a', 50, 0.5), entry('1', 'b', 40, 0.6), entry('1', 'c', 50, 0.7),
                  entry('2', 'a', 30, 0.9), entry('2', 'b', 20, 0.8), entry('2', 'c', None, None)])

@@ -60,6 +60,8 @@ def build_parser():
     for step in (unwrap, field, mask, background, invert, swi):
         step.add_argument('--voxel-size', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
                           help='mm; overrides the header')
+    invert.add_argument('--magnitude', type=Path, nargs='+', help='for methods that take edges from it: medi, medi0')
+    invert.add_argument('--csf', type=Path, help='mask of ventricular fluid, for methods that make it uniform: medi0')
     for step in (field, background):
         step.add_argument('--output-mask', type=Path, help='where the result is known')
     field.add_argument('--phase-offset', choices=tuple(OFFSETS), default=next(iter(OFFSETS)))
@@ -134,11 +136,13 @@ def run_background(options):
 
 
 def run_invert(options):
+    from qsmbids.core.echoes import combine_magnitude
     from qsmbids.core.inversion.solve import solve
-    from qsmbids.interfaces.images import save_array
+    from qsmbids.interfaces.images import load_echoes, load_mask, save_array
     field, mask = _load_field(options)
     found = solve(options.method, field, mask, _voxel_size(options, options.field), b0_dir=_b0_dir(options),
-                  parameters=_parameters(options, INVERSION))
+                  magnitude=combine_magnitude(load_echoes(options.magnitude)) if options.magnitude else None,
+                  csf=load_mask(options.csf) if options.csf else None, parameters=_parameters(options, INVERSION))
     for name in found.automatic:
         _notice(options, f'{name} is {found.parameters[name]:.3g}, chosen from the field')
     save_array(options.output, found.chi, options.field)

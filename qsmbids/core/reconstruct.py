@@ -7,7 +7,7 @@ import numpy as np
 
 from qsmbids.core.certainty import field_weight, residual_weight
 from qsmbids.core.dipole import b0_direction, voxel_size_of
-from qsmbids.core.echoes import prepare_echoes
+from qsmbids.core.echoes import combine_magnitude, prepare_echoes
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.inversion.solve import solve
 from qsmbids.core.masks import brain_mask, reliable_mask
@@ -151,8 +151,6 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         local, known = remove.load()(mended.field, reliable, voxel_size, b0_dir=b0_dir,
                                      **remove.arguments(background_parameters))
         weight = _data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)
-        solution = solve(inversion, local, known, voxel_size, b0_dir=b0_dir, weight=weight,
-                         parameters=inversion_parameters)
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
         warnings = list(echoes.warnings)
         csf = None
@@ -160,6 +158,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
             fluid, found = find_csf(relaxation.r2star, brain, voxel_size)
             csf = fluid if fluid.any() else None
             warnings += found
+        solution = solve(inversion, local, known, voxel_size, b0_dir=b0_dir, weight=weight,
+                         magnitude=combine_magnitude(echoes.magnitude), csf=csf, parameters=inversion_parameters)
     referenced = reference_chi(solution.chi, known, csf, reference)
     return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
                      total_field=mended.field, local_field=local, residual=field.residual, quality=field.quality,

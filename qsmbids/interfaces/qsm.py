@@ -39,6 +39,8 @@ class InvertInputSpec(GridInputSpec):
     field = File(exists=True, mandatory=True, desc='local field, ppm')
     mask = File(exists=True, mandatory=True, desc='where it is known')
     weight = File(exists=True, desc='how much each voxel counts, 0 to 1, for methods that can weigh')
+    magnitude = File(exists=True, desc='for methods that take edges from it')
+    csf = File(exists=True, desc='mask of ventricular fluid, for methods that make it uniform')
     method = traits.Enum(*INVERSION, usedefault=True)
     parameters = traits.Dict(traits.Str, desc='other than the defaults')
 
@@ -53,10 +55,13 @@ class Invert(NumericInterface):
     output_spec = InvertOutputSpec
 
     def _compute(self, folder):
-        weight = given(self.inputs.weight)
+        beside = {name: load_array(path) for name in ('weight', 'magnitude', 'csf')
+                  if (path := given(getattr(self.inputs, name)))}
+        if 'csf' in beside:
+            beside['csf'] = beside['csf'] > 0.5
         found = solve(self.inputs.method, load_array(self.inputs.field), load_mask(self.inputs.mask),
                       self.inputs.voxel_size, b0_dir=self.inputs.b0_dir, parameters=given(self.inputs.parameters),
-                      weight=None if weight is None else load_array(weight))
+                      **beside)
         self._results['chi'] = save_array(folder / 'chi.nii', found.chi, self.inputs.field)
         self._results['metadata'] = {'EstimationParameters': found.parameters,
                                      'AutomaticParameters': list(found.automatic)}

@@ -190,6 +190,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         (qsm_wf, node('assess'), [('outputnode.qsm_mask', 'qsm'), ('outputnode.local_field', 'local_field'),
                                   ('outputnode.chi', 'chi'), ('outputnode.references', 'references'),
                                   ('outputnode.warnings', 'reference_warnings')]),
+        (node('prepare'), qsm_wf, [('combined', 'inputnode.magnitude')]),
         (node('prepare'), node('draw'), [('phase', 'phase')]),
         (field_wf, node('draw'), [('outputnode.unwrapped', 'unwrapped'), ('outputnode.field', 'total_field'),
                                   ('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'reliable')]),

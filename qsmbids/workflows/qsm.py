@@ -39,7 +39,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
         Where it is trusted.
     weight
         0 to 1; all voxels count alike without it.
-    csf_mask
+    magnitude, csf_mask
+        For inversions that use them.
 
     Outputs
     -------
@@ -54,7 +55,7 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
         + (', with the strength of the regularisation chosen from the field itself' if not inversion_parameters
            and any(INVERSION[method].automatic for method in inversion) else '')
         + describe_reference(reference) + '.')
-    inputnode = fields('field', 'mask', 'weight', 'csf_mask', name='inputnode')
+    inputnode = fields('field', 'mask', 'weight', 'magnitude', 'csf_mask', name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
     remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
                                      'remove_background', buffers=14, voxels=voxels, threads=threads)
@@ -73,6 +74,10 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('
             (inputnode, invert, [('weight', 'weight')]),
             (remove_background, refer, [('mask', 'mask')]),
             (invert, refer, [('chi', 'chi'), ('metadata', 'estimation')])])
+        # Another magnitude need not change what does not look at it.
+        for source, name in (('magnitude', 'magnitude'), ('csf_mask', 'csf')):
+            if INVERSION[method].takes(name):
+                workflow.connect([(inputnode, invert, [(source, name)])])
         if csf:
             workflow.connect([(inputnode, refer, [('csf_mask', 'csf')])])
         for out, node in gather.items():

@@ -33,8 +33,8 @@ def init_two_pass_wf(*, voxel_size, inversion, voxels, reference='wholebrain', c
                          f'it for where the first map has no value [@stewart2022]{describe_reference(reference)}.')
     first, second = (init_qsm_wf(voxel_size=voxel_size, inversion=inversion, voxels=voxels, reference='none',
                                  threads=threads, name=name, **options) for name in ('first_wf', 'second_wf'))
-    given = [name for name in first.get_node('inputnode').interface._fields if name not in ('mask', 'csf_mask')]
-    inputnode = fields(*given, 'mask', 'csf_mask', 'brain_mask', 'residual', 'quality', name='inputnode')
+    given = [name for name in first.get_node('inputnode').interface._fields if name != 'mask']
+    inputnode = fields(*given, 'mask', 'brain_mask', 'residual', 'quality', name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
     size = dict(voxels=voxels)
     masks = numeric_node(TwoPassMasks(voxel_size=voxel_size, threshold=residual_threshold), 'masks', buffers=8, **size)
@@ -43,7 +43,7 @@ def init_two_pass_wf(*, voxel_size, inversion, voxels, reference='wholebrain', c
         (inputnode, masks, [('brain_mask', 'mask'), ('mask', 'reliable'), ('residual', 'residual'),
                             ('quality', 'quality')]),
         (inputnode, first, [(name, f'inputnode.{name}') for name in given]),
-        (inputnode, second, [('field', 'inputnode.field')]),
+        (inputnode, second, [(name, f'inputnode.{name}') for name in given if name != 'weight']),
         (masks, first, [('strict', 'inputnode.mask')]),
         (masks, second, [('filled', 'inputnode.mask')]),
         (first, merge_field, [('outputnode.local_field', 'chi'), ('outputnode.qsm_mask', 'reliable')]),

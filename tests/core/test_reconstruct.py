@@ -3,6 +3,8 @@ import pytest
 
 from qsmbids import QSMResult, reconstruct
 from qsmbids.core.dipole import forward_field
+from qsmbids.core.echoes import combine_magnitude
+from qsmbids.core.inversion.solve import solve
 from qsmbids.core.phase import center_frequency, ppm_to_radians
 
 CHI, ECHO_TIMES, SNR = 0.1, (0.004, 0.012, 0.020), 40
@@ -77,10 +79,21 @@ def test_the_weight_is_used_and_the_result_says_by_what_it_was_made():
     for result in weighed:
         assert np.array_equal(result.local_field, plain.local_field) and not np.array_equal(result.chi, plain.chi)
         assert result.automatic == ('lambda',) and result.parameters['lambda'] != plain.parameters['lambda']
-    again = reconstruct(phase, magnitude, ECHO_TIMES, inversion_parameters=plain.parameters, **common)
+    again = reconstruct(phase, magnitude, ECHO_TIMES, weighting='none', inversion_parameters=plain.parameters,
+                        **common)
     assert np.array_equal(again.chi, plain.chi) and again.automatic == ()
     with pytest.raises(ValueError, match='weighting'):
         reconstruct(phase, magnitude, ECHO_TIMES, weighting='some', **common)
+
+
+def test_medi_gets_magnitude_and_fluid():
+    phase, magnitude, mask, _ = (v[28:68, 28:68, 28:68] for v in scan(sphere))
+    result = reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, voxel_size=(1, 1, 1), mask=mask, phase_units='rad',
+                         weighting='none', background='lbv', inversion='medi0', reference='none', threads=1)
+    grid = {'voxel_size': (1, 1, 1), 'csf': result.csf_mask}
+    with_magnitude, without = (solve('medi0', result.local_field, result.qsm_mask, **grid, magnitude=volume).chi
+                               for volume in (combine_magnitude(magnitude), None))
+    assert np.allclose(result.chi, with_magnitude, atol=1e-5) and not np.allclose(result.chi, without, atol=1e-3)
 
 
 def test_what_is_missing_is_named():

@@ -24,14 +24,13 @@ _OUTSIDE = 0.1
 _LEAST = np.float32(0.1)
 
 
-def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, magnitude=None, csf=None,
-                phase_scale=PHASE_SCALE, lambda_=None, edges=0.3, smv_radius=0., merit=True, csf_weight=0.1, tol=0.02,
-                max_iterations=30, cg_tol=0.01, cg_iterations=10):
-    """Invert a local field by morphology enabled dipole inversion (MEDI, and MEDI+0 where fluid is given).
+def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, magnitude=None, phase_scale=PHASE_SCALE,
+                lambda_=None, edges=0.3, smv_radius=0., merit=True, tol=0.02, max_iterations=30, cg_tol=0.01,
+                cg_iterations=10):
+    """Invert a local field by morphology enabled dipole inversion (MEDI).
 
-    Minimises ``1/2 |W (exp(i s d * chi) - exp(i s field))|^2 / s^2 + lambda_ |M grad chi|_1
-    + csf_weight / 2 |chi - mean chi|^2`` by Gauss-Newton steps, each found by conjugate gradients. M is zero at the
-    edges of the magnitude; the last term is over the voxels of `csf`.
+    Minimises ``1/2 |W (exp(i s d * chi) - exp(i s field))|^2 / s^2 + lambda_ |M grad chi|_1`` by Gauss-Newton steps,
+    each found by conjugate gradients. M is zero at the edges of the magnitude.
 
     Parameters
     ----------
@@ -47,8 +46,6 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
         W inside the mask, 0 to 1: the field's reliability, 1 / its standard deviation up to a factor. By default 1.
     magnitude : ndarray, shape (nx, ny, nz), optional
         In any unit. Without it nothing is an edge.
-    csf : ndarray of bool, shape (nx, ny, nz), optional
-        Ventricular fluid, which is made uniform.
     phase_scale : float, default 20
         s in rad per ppm, as for :func:`~qsmbids.core.inversion.nonlinear.invert_nltv`.
     lambda_ : float, optional
@@ -63,8 +60,6 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
         against remains of the background. 0 for none.
     merit : bool, default True
         Whether voxels whose residual exceeds six standard deviations lose weight after each step.
-    csf_weight : float, default 0.1
-        As published, 100 to 1000 of the data.
     tol : float, default 0.02
         Stop when a step changes the map by less than this part of it.
     max_iterations : int, default 30
@@ -92,7 +87,43 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     References
     ----------
     Liu T, Wisnieff C, Lou M, Chen W, Spincemaille P, Wang Y. Magn Reson Med 2013;69:467-476 (eqs. 4 and 5, MERIT).
-    Liu Z, Spincemaille P, Yao Y, Zhang Y, Wang Y. Magn Reson Med 2018;79:2795-2803 (fluid).
+    """
+    return invert_medi0(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, magnitude=magnitude,
+                        phase_scale=phase_scale, lambda_=lambda_, edges=edges, smv_radius=smv_radius, merit=merit,
+                        tol=tol, max_iterations=max_iterations, cg_tol=cg_tol, cg_iterations=cg_iterations)
+
+
+def invert_medi0(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, magnitude=None, csf=None,
+                 phase_scale=PHASE_SCALE, lambda_=None, edges=0.3, smv_radius=0., merit=True, csf_weight=0.1, tol=0.02,
+                 max_iterations=30, cg_tol=0.01, cg_iterations=10):
+    """Invert a local field by MEDI with uniform fluid (MEDI+0).
+
+    As :func:`invert_medi`, with ``csf_weight / 2 |chi - mean chi|^2`` over the voxels of `csf` added to what is
+    minimised.
+
+    Parameters
+    ----------
+    field, mask, voxel_size, b0_dir, weight, magnitude, phase_scale, lambda_, edges, smv_radius, merit, tol, \
+    max_iterations, cg_tol, cg_iterations
+        As for `invert_medi`.
+    csf : ndarray of bool, shape (nx, ny, nz), optional
+        Ventricular fluid, which is made uniform. Without it, or where it is empty, nothing is.
+    csf_weight : float, default 0.1
+        As published, 100 to 1000 of the data.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        Susceptibility in ppm; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        As `invert_medi`.
+
+    References
+    ----------
+    Liu Z, Spincemaille P, Yao Y, Zhang Y, Wang Y. Magn Reson Med 2018;79:2795-2803.
     """
     mask = check_mask(mask)
     field = check_volume('field', field, mask)

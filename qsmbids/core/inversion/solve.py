@@ -1,4 +1,4 @@
-"""An inversion by its name: with the data weight if it can weigh, and with the strength that the data ask for."""
+"""An inversion by its name: with what it can use beside the field, and with the strength that the data ask for."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,8 @@ class Solution:
     automatic: tuple
 
 
-def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, parameters=None):
+def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, magnitude=None, csf=None,
+          parameters=None):
     """Compute susceptibility from the local field.
 
     Parameters
@@ -43,6 +44,10 @@ def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, pa
         Unit vector of the main field in voxel axes.
     weight : ndarray, shape (nx, ny, nz), optional
         How much each voxel counts, 0 to 1; a method that cannot weigh goes without.
+    magnitude : ndarray, shape (nx, ny, nz), optional
+        In any unit, for a method that takes edges from it.
+    csf : ndarray of bool, shape (nx, ny, nz), optional
+        Ventricular fluid, for a method that makes it uniform.
     parameters : dict, optional
         Tuning parameters other than their defaults.
 
@@ -56,9 +61,10 @@ def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, pa
         If `parameters` names one that the method does not have, or for any input that the method refuses.
     """
     method = INVERSION[name]
-    weights = {'weight': weight} if weight is not None and method.takes('weight') else {}
-    arguments = method.settle(parameters, field, mask, voxel_size, b0_dir, **weights)
-    chi = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **weights, **arguments)
+    used = {name: volume for name, volume in (('weight', weight), ('magnitude', magnitude), ('csf', csf))
+            if volume is not None and method.takes(name)}
+    arguments = method.settle(parameters, field, mask, voxel_size, b0_dir, used.get('weight'))
+    chi = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **used, **arguments)
     given = method.arguments(parameters)
     automatic = (key.rstrip('_') for key, value in arguments.items() if value is not None and given.get(key) is None)
     return Solution(chi, method.parameters(arguments), tuple(sorted(automatic)))

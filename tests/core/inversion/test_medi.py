@@ -4,7 +4,7 @@ import pytest
 from qsmbids.core.dipole import dipole_kernel, forward_field
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.inversion import medi
-from qsmbids.core.inversion.medi import invert_medi, smooth_steps
+from qsmbids.core.inversion.medi import invert_medi, invert_medi0, smooth_steps
 
 SHAPE = (28, 30, 26)
 
@@ -106,9 +106,16 @@ def test_edges_of_the_magnitude_help(blocks):
 def test_fluid_becomes_uniform(blocks):
     chi, field, mask = blocks
     fluid = (chi == 0) & mask & (np.arange(SHAPE[2]) < 8)
-    even, free = (invert_medi(field, mask, (1, 1, 1), csf=csf, lambda_=1e-4, csf_weight=1)[fluid].std()
+    even, free = (invert_medi0(field, mask, (1, 1, 1), csf=csf, lambda_=1e-4, csf_weight=1)[fluid].std()
                   for csf in (fluid, None))
     assert even < 0.5 * free
+
+
+def test_without_fluid_there_is_nothing_to_make_uniform(blocks):
+    _, field, mask = blocks
+    plain = invert_medi(field, mask, (1, 1, 1), magnitude=field, lambda_=1e-3)
+    for csf in (None, np.zeros_like(mask)):
+        assert np.array_equal(invert_medi0(field, mask, (1, 1, 1), magnitude=field, csf=csf, lambda_=1e-3), plain)
 
 
 def test_bad_voxels_lose_their_weight(blocks):
@@ -134,4 +141,4 @@ def test_the_ball_takes_what_is_left_of_a_background(blocks):
 def test_bad_parameters(wrong):
     name = next(iter(wrong)).replace('smv_radius', 'mask')
     with pytest.raises(ValueError, match=name):
-        invert_medi(np.ones((4, 4, 4)), np.ones((4, 4, 4), bool), (1, 1, 1), **wrong)
+        invert_medi0(np.ones((4, 4, 4)), np.ones((4, 4, 4), bool), (1, 1, 1), **wrong)

@@ -49,3 +49,18 @@ def test_a_method_without_weight_goes_without(scene):
     assert np.array_equal(weighed.chi, plain.chi) and weighed.automatic == ()
     with pytest.raises(ValueError, match='no parameter colour'):
         solve('tkd', field, mask, GRID[0], parameters={'colour': 1})
+
+
+@pytest.mark.parametrize('name, uses', [('tv', set()), ('medi', {'magnitude'}), ('medi0', {'magnitude', 'csf'})])
+def test_a_method_gets_what_it_can_use(scene, name, uses):
+    field, mask, _ = scene
+    beside = {'magnitude': np.random.default_rng(1).random(SHAPE, np.float32), 'csf': mask & (np.arange(SHAPE[2]) < 6)}
+    few = {'lambda': 1e-3, 'max_iterations': 3}
+    plain, found = (solve(name, field, mask, GRID[0], parameters=few, **given).chi for given in ({}, beside))
+    assert np.array_equal(found, plain) == (not uses)
+    by_itself = INVERSION[name].load()(field, mask, GRID[0], lambda_=1e-3, max_iterations=3,
+                                       **{key: beside[key] for key in uses})
+    assert np.array_equal(found, by_itself)
+    for key in uses:
+        alone = solve(name, field, mask, GRID[0], parameters=few, **{key: beside[key]}).chi
+        assert not np.array_equal(alone, plain)

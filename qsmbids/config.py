@@ -27,9 +27,9 @@ class Config:
     phase_sign: str = 'auto'
     bipolar: str = 'auto'
     residual_threshold: float = 0.3
-    weighting: str = 'none'
+    weighting: str = 'residual'
     two_pass: bool = False
-    background: str = 'vsharp'
+    background: str = 'pdf'
     inversion: tuple = ('tv',)
     inversion_lambda: float | None = None
     reference: str = 'wholebrain'

@@ -108,11 +108,11 @@ def _add_methods(group):
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
     group.add_argument('--weighting', choices=WEIGHTINGS,
                        help='how much a voxel counts in inversions that can weigh: all alike, by the relative residual of '
-                            'the echo fit, or by the certainty of the field [none]')
+                            'the echo fit, or by the certainty of the field [residual]')
     group.add_argument('--two-pass', action='store_true',
                        help='compute susceptibility from reliable voxels alone, and take the rest of the brain from a '
                             'second map: fewer streaks around bleeds, values in them, twice the time')
-    group.add_argument('--background', choices=tuple(BACKGROUND), help='background field removal [vsharp]')
+    group.add_argument('--background', choices=tuple(BACKGROUND), help='background field removal [pdf]')
     group.add_argument('--inversion', nargs='+', choices=tuple(INVERSION),
                        help='dipole inversion, one map per method [tv]')
     group.add_argument('--inversion-lambda', type=float, metavar='L',

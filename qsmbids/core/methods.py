@@ -95,9 +95,9 @@ UNWRAPPING = {
     'laplacian': Method('Laplacian unwrapping', 'unwrap:unwrap_laplacian', ('schofield2003',), consensus=False),
 }
 BACKGROUND = {
+    'pdf': Method('projection onto dipole fields (PDF)', 'background.pdf:remove_background_pdf', ('liu2011',)),
     'vsharp': Method('V-SHARP', 'background.sharp:remove_background_vsharp', ('schweser2011', 'wu2012')),
     'resharp': Method('RESHARP', 'background.resharp:remove_background_resharp', ('sun2014',)),
-    'pdf': Method('projection onto dipole fields (PDF)', 'background.pdf:remove_background_pdf', ('liu2011',)),
     'lbv': Method('the Laplacian boundary value method (LBV)', 'background.lbv:remove_background_lbv', ('zhou2014',),
                   consensus=False),
     'sharp': Method('SHARP', 'background.sharp:remove_background_sharp', ('schweser2011',)),

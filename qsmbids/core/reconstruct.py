@@ -70,7 +70,7 @@ class QSMResult:
 def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_size=None, b0_dir=None,
                 imaging_frequency_mhz=None, mask=None, phase_units=None, manufacturer=None, phase_sign='auto',
                 phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto',
-                residual_threshold=0.3, weighting='none', background='vsharp', background_parameters=None,
+                residual_threshold=0.3, weighting='residual', background='pdf', background_parameters=None,
                 inversion='tv', inversion_parameters=None, reference='wholebrain', relaxometry='arlo', threads=None):
     """Compute a susceptibility map from gradient-echo phase and magnitude.
 

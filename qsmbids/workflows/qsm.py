@@ -11,7 +11,7 @@ from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 _REGIONS = {'wholebrain': 'the whole brain', 'csf': 'ventricular cerebrospinal fluid'}
 
 
-def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='vsharp', inversion=('tv',), inversion_parameters=None,
+def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv',), inversion_parameters=None,
                 reference='wholebrain', csf=False, threads=1, name='qsm_wf'):
     """Return a workflow of background field removal, one or more inversions, and referencing.
 

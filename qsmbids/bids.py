@@ -10,6 +10,8 @@ import numpy as np
 
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.phase import GAMMA_HZ_PER_TESLA, center_frequency
+from qsmbids.files import FileError
+from qsmbids.headers import check_grid, load_image
 
 SUFFIXES = ('MEGRE', 'T2starw')
 PARTS = ('mag', 'phase', 'real', 'imag')
@@ -210,7 +212,7 @@ def _read_acquisition(entities, suffix, images, layout):
     for check in (_check_parts, _check_sidecars, _check_field, _check_headers):
         try:
             found = check(parts)
-        except ValueError as error:
+        except (ValueError, FileError) as error:
             problems.append(str(error))
             if check is _check_parts:
                 break
@@ -303,28 +305,18 @@ def _check_field(parts):
 
 def _check_headers(parts):
     """Shapes and affines of all images; the geometry follows from the first."""
-    import nibabel
     first = affine = shape = None
     echoes, channels = {}, defaultdict(set)
     for part, images in parts.items():
         echoes[part] = 0
         for image in images:
-            try:
-                header = nibabel.load(image.path)
-            except Exception as error:  # nibabel and zlib raise a dozen types on a damaged file
-                raise ValueError(f'{image.path}: cannot be read as NIfTI ({error}). '
-                                 'Copy or convert it again.') from None
+            header = load_image(image.path)
             if header.ndim not in (3, 4) or min(header.shape) < 1:
                 raise ValueError(f'{image.path}: has the shape {header.shape}; 3D, or 4D with the echoes last, '
                                  'is expected')
             if first is None:
                 first, affine, shape = image, header.affine, header.shape[:3]
-            if header.shape[:3] != shape:
-                raise ValueError(f'{image.path}: has the shape {header.shape[:3]}, but {first.path} has {shape}. '
-                                 'All images of an acquisition must share one grid.')
-            if not np.allclose(header.affine, affine, atol=1e-2):
-                raise ValueError(f'{image.path}: its affine differs from that of {first.path}. '
-                                 'All images of an acquisition must share one grid.')
+            check_grid(image.path, first.path)
             deep = header.shape[3] if header.ndim == 4 else 1
             channels[part].add(deep)
             echoes[part] += 1 if len(images) > 1 else deep

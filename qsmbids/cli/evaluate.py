@@ -254,7 +254,7 @@ def _derivative_case(name, truth, estimates, quantity):
 def _load_truth(case):
     """Return the `Truth` of a case, and warnings."""
     import numpy as np
-    from qsmbids.interfaces.images import load_image
+    from qsmbids.headers import load_image
     chi = _load(case.truth)
     notes = []
     if case.mask:
@@ -282,21 +282,15 @@ def _load_truth(case):
 
 def _load(path, like=None):
     """Return the voxels of a 3D file, which must lie on the grid of `like`."""
-    import numpy as np
-    from qsmbids.interfaces.images import load_array, load_image
+    from qsmbids.headers import check_grid
+    from qsmbids.interfaces.images import load_array
     volume = load_array(path)
     if volume.ndim == 4 and volume.shape[3] == 1:
         volume = volume[..., 0]
     if volume.ndim != 3:
         raise FileError(f'{path}: has the shape {volume.shape}; one 3D volume is needed. Extract it.')
     if like is not None:
-        shape, affine = load_image(like).shape[:3], load_image(like).affine
-        if volume.shape != shape:
-            raise FileError(f'{path}: has the shape {volume.shape}, but {like} has {shape}. Resample one of them: both '
-                            'must share one grid.')
-        if not np.allclose(load_image(path).affine, affine, atol=1e-2):
-            raise FileError(f'{path}: its affine differs from that of {like}. Resample one of them, or correct the '
-                            'header: both must share one grid.')
+        check_grid(path, like)
     return volume
 
 

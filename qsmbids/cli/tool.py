@@ -181,7 +181,8 @@ def run_swi(options):
 def run_separate(options):
     from qsmbids.core.relaxometry import r2_prime
     from qsmbids.core.separation import separate_sources, tissue_r2
-    from qsmbids.interfaces.images import check_grid, load_array, load_mask, save_array
+    from qsmbids.headers import check_grid
+    from qsmbids.interfaces.images import load_array, load_mask, save_array
     from qsmbids.interfaces.relaxometry import load_r2
     check_grid(options.r2star, options.chi)
     chi = load_array(options.chi)
@@ -298,13 +299,13 @@ def _convert(field, options, echo_time, back=False):
 
 def _voxel_size(options, path):
     from qsmbids.core.dipole import voxel_size_of
-    from qsmbids.interfaces.images import load_image
+    from qsmbids.headers import load_image
     return tuple(options.voxel_size) if options.voxel_size else voxel_size_of(load_image(path).affine)
 
 
 def _b0_dir(options):
     from qsmbids.core.dipole import b0_direction
-    from qsmbids.interfaces.images import load_image
+    from qsmbids.headers import load_image
     return tuple(options.b0_dir) if options.b0_dir else b0_direction(load_image(options.field).affine)
 
 

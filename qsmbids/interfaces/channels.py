@@ -9,7 +9,8 @@ import numpy as np
 from qsmbids.core.coils import combine_coils
 from qsmbids.core.echoes import Echoes, prepare_echoes
 from qsmbids.files import FileError
-from qsmbids.interfaces.images import load_echoes, load_image
+from qsmbids.headers import load_image
+from qsmbids.interfaces.images import load_echoes
 
 
 def read_echoes(paths, folder, *, echo_times=None, voxel_size=None, **known):

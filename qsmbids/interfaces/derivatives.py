@@ -7,8 +7,8 @@ import nibabel
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
 from qsmbids.files import write_atomically, write_json
+from qsmbids.headers import load_image
 from qsmbids.interfaces.base import given
-from qsmbids.interfaces.images import load_image
 
 
 class WriteDerivativeInputSpec(BaseInterfaceInputSpec):

@@ -7,8 +7,8 @@ import numpy as np
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
 from qsmbids.files import write_atomically
+from qsmbids.headers import load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
-from qsmbids.interfaces.images import load_image
 from qsmbids.reports.figures import draw_figure, view_brain
 
 _IMAGES = ('magnitude', 'brain', 'reliable', 'qsm', 'csf', 'phase', 'unwrapped', 'total_field', 'local_field',

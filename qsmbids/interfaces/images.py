@@ -4,22 +4,7 @@ import nibabel
 import numpy as np
 
 from qsmbids.files import FileError, write_atomically
-
-
-def load_image(path):
-    """Open a NIfTI file without reading its voxels.
-
-    Raises
-    ------
-    FileError
-        If it is missing or no NIfTI file.
-    """
-    try:
-        return nibabel.load(path)
-    except FileNotFoundError:
-        raise FileError(f'{path}: there is no such file') from None
-    except Exception as error:  # nibabel and zlib raise a dozen types on a damaged file
-        raise FileError(f'{path}: cannot be read as NIfTI ({error}). Copy or convert it again.') from None
+from qsmbids.headers import check_grid, load_image
 
 
 def load_array(path, dtype=np.float32):
@@ -50,21 +35,13 @@ def load_echoes(paths):
         volume = load_array(path)
         if volume.ndim == 4 and volume.shape[3] == 1:
             volume = volume[..., 0]
-        if volume.ndim != 3 or (echoes is not None and volume.shape != echoes.shape[:3]):
-            raise FileError(f'{path}: has the shape {volume.shape}, but '
-                             f'{paths[0]} has {load_image(paths[0]).shape[:3]}. All echoes must share one grid.')
+        if volume.ndim != 3:
+            raise FileError(f'{path}: has the shape {volume.shape}; one 3D volume per echo is needed')
+        check_grid(path, paths[0])
         if echoes is None:
             echoes = np.empty((*volume.shape, len(paths)), np.float32)
         echoes[..., index] = volume
     return echoes
-
-
-def check_grid(path, like):
-    """Raise FileError unless the image `path` lies on the grid of the image `like`; echoes do not count."""
-    grid, theirs = load_image(like), load_image(path)
-    if theirs.shape[:3] != grid.shape[:3] or abs(theirs.affine - grid.affine).max() > 1e-2:
-        raise FileError(f'{path}: lies on another grid (shape {theirs.shape}, the images have {grid.shape[:3]}). '
-                        'Resample it to the gradient-echo images first.')
 
 
 def load_mask(path):

@@ -3,8 +3,9 @@
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from qsmbids.core.masks import brain_mask, merge_two_pass, reliable_mask, two_pass_masks
+from qsmbids.headers import check_grid
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
-from qsmbids.interfaces.images import check_grid, load_array, load_mask, save_array
+from qsmbids.interfaces.images import load_array, load_mask, save_array
 
 
 class BrainMaskInputSpec(NumericInputSpec):

@@ -9,8 +9,9 @@ from qsmbids.core.methods import RELAXOMETRY
 from qsmbids.core.regions import find_csf
 from qsmbids.core.relaxometry import fit_r2star, r2_prime
 from qsmbids.files import FileError, read_json
+from qsmbids.headers import check_grid
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
-from qsmbids.interfaces.images import check_grid, load_array, load_mask, save_array
+from qsmbids.interfaces.images import load_array, load_mask, save_array
 
 PLAUSIBLE_R2 = 2., 200.  # 1/s, of the median of a brain at any field strength
 

@@ -176,8 +176,8 @@ def test_files_and_folders_do_not_mix(capsys, paths, tmp_path):
 
 def test_files_that_cannot_be_used(capsys, paths, tmp_path):
     chi = nibabel.load(paths['truth']).get_fdata().astype(np.float32)
-    cases = {'shape': (save(tmp_path / 'shape.nii', chi[1:]), 'must share one grid'),
-             'turned': (save(tmp_path / 'turned.nii', chi, np.diag((2.0, 2, 2.5, 1))), 'its affine differs'),
+    cases = {'shape': (save(tmp_path / 'shape.nii', chi[1:]), 'another grid than'),
+             'turned': (save(tmp_path / 'turned.nii', chi, np.diag((2.0, 2, 2.5, 1))), 'the affines differ'),
              '4d': (save(tmp_path / '4d.nii', np.stack([chi, chi], -1)), 'one 3D volume'),
              'zero': (save(tmp_path / 'zero.nii', 0 * chi), 'zero or not finite everywhere'),
              'gone': (str(tmp_path / 'gone.nii'), 'no such file')}
@@ -188,7 +188,7 @@ def test_files_that_cannot_be_used(capsys, paths, tmp_path):
     rows = {row['method']: row for row in read_tsv(paths['out'] + '.tsv')}
     assert rows['good']['problem'] == 'n/a' and 'grid' in rows['shape']['problem'] and rows['shape']['nrmse'] == 'n/a'
     text = open(paths['out'] + '.html').read()
-    assert text.count('one grid') and '0 of 1' in text
+    assert text.count('another grid') and '0 of 1' in text
 
 
 def test_a_truth_that_cannot_be_used(capsys, paths, tmp_path):
@@ -201,7 +201,7 @@ def test_a_truth_that_cannot_be_used(capsys, paths, tmp_path):
     empty = save(tmp_path / 'empty.nii', (0 * mask).astype(np.uint8))
     assert f'{empty}: the mask is empty' in failure(capsys, [paths['truth'], *good[:-1], empty])
     other = save(tmp_path / 'other.nii', mask[:, 1:].astype(np.uint8))
-    assert 'one grid' in failure(capsys, [paths['truth'], *good[:-1], other])
+    assert 'another grid' in failure(capsys, [paths['truth'], *good[:-1], other])
     (tmp_path / 'bad.tsv').write_text('label\tname\n1\tx\n')
     for table in ('bad.tsv', 'gone.tsv'):
         said = failure(capsys, [paths['truth'], *good, '--labels', paths['labels'], '--label-table',

@@ -1,7 +1,6 @@
 """The grid that background removal and inversion share: a mask's bounding box with a margin, and the gradient on it."""
 
 import numpy as np
-from scipy import ndimage
 
 from qsmbids.core.fourier import fast_size, frequencies
 
@@ -12,7 +11,8 @@ MARGIN = 20
 
 def bounding_box(mask):
     """Return the slices of the smallest box that holds `mask`, which is not empty."""
-    return ndimage.find_objects(mask.view(np.uint8))[0]
+    ends = (np.flatnonzero(mask.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1)))
+    return tuple(slice(int(first), int(last) + 1) for first, last in ends)
 
 
 def padded_size(shape):

@@ -26,6 +26,8 @@ _PI = np.float32(np.pi)
 _TWO_PI = np.float32(2 * np.pi)
 # How far the agreement of echoes, in [-1, 1], may fall below the best before it counts as worse: 0.2 rad.
 _TIE = 0.02
+# Voxels that are enough for the mean and the median of a whole mask.
+_ENOUGH = 50_000
 
 
 def unwrap_romeo(phase, mask, echo_times=None, magnitude=None, template=None, *, voxel_size=(1., 1., 1.)):
@@ -277,6 +279,9 @@ def best_turns(reference, phase, magnitude, mask, ratios, echoes, base=-1):
     int
         Of all numbers that agree equally well, within 0.2 rad, the one that brings the median closest to zero.
     """
+    every = (slice(None, None, 2),) * 3
+    if np.count_nonzero(mask[every]) > _ENOUGH:
+        reference, phase, magnitude, mask = (volume[every] for volume in (reference, phase, magnitude, mask))
     median = float(np.median(reference[mask])) / (2 * np.pi)
     turns = np.arange(-3, 4) - round(median)
     score = np.zeros(turns.size)
@@ -304,21 +309,33 @@ def _weigh(echoes, template):
 
     The rim spares every loop over neighbours the question whether it is still inside the array.
     """
-    box = bounding_box(echoes.mask)
-
-    def rimmed(volume):
-        return np.pad(volume[box], 1)
-
-    inside, wrapped = rimmed(echoes.mask), wrap(rimmed(echoes.phase[..., template]))
-    magnitude = rimmed(echoes.magnitude[..., template])
+    box, times = bounding_box(echoes.mask), echoes.times
+    inside = np.pad(echoes.mask[box], 1)
+    wrapped, magnitude = np.zeros((2, *inside.shape), np.float32)
+    _rim(echoes.phase[box], echoes.mask[box], template, wrapped, True)
+    _rim(echoes.magnitude[box], echoes.mask[box], template, magnitude, False)
     second, ratio = wrapped, 0.
-    if echoes.times.size > 1:
-        other = template + 1 if template + 1 < echoes.times.size else template - 1
-        second, ratio = wrap(rimmed(echoes.phase[..., other])), echoes.times[template] / echoes.times[other]
+    if times.size > 1:
+        other = template + 1 if template + 1 < times.size else template - 1
+        second, ratio = np.zeros_like(wrapped), times[template] / times[other]
+        _rim(echoes.phase[box], echoes.mask[box], other, second, True)
     weights = np.zeros((wrapped.size, 3), np.uint8)
     _weigh_edges(wrapped.reshape(-1), second.reshape(-1), np.float32(ratio), magnitude.reshape(-1),
                  inside.reshape(-1), _strides(inside), weights)
     return inside, wrapped, weights
+
+
+@njit(cache=True, parallel=True)
+def _rim(volume, mask, echo, rimmed, wraps):
+    """Copy one echo into a volume with a rim of one voxel, wrapped or as it is."""
+    nx, ny, nz = mask.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if mask[x, y, z]:
+                    value = volume[x, y, z, echo]
+                    turns = np.rint(value / _TWO_PI) if wraps else np.float32(0)
+                    rimmed[x + 1, y + 1, z + 1] = value - _TWO_PI * turns
 
 
 @njit(cache=True, inline='always')
@@ -366,68 +383,103 @@ def _weigh_edges(phase, second, ratio, magnitude, inside, strides, weights):
                 weights[i, d] = 1 + int(np.float32(254) * weight + half)
 
 
-@njit(cache=True)
 def _grow(phase, inside, weights, strides):
     """Unwrap every connected part of the mask, in place, and return their number.
 
-    The edges that lead out of the region lie in one linked list per level, last in, first out: neighbours in time are
-    neighbours in memory. Which voxel starts a part is of no account: best-first growth follows the maximum spanning
-    tree from everywhere.
+    Growth over the best edge at hand follows the maximum spanning tree. So does joining parts over the best of all
+    edges (Kruskal), and does so in the order of memory among edges of one level.
     """
-    heads = np.full(256, -1, np.int32)
-    following = np.empty(weights.size, np.int32)
-    waiting = inside.copy()
-    parts = 0
-    for seed in range(phase.size):
-        if not waiting[seed]:
+    places = np.zeros((phase.size // strides[0], 256), np.int32)
+    _list_edges(weights, strides[0], places, None)
+    level = places.sum(axis=0)
+    # Where the edges of each level and plane start, the best level first.
+    places = (level[::-1].cumsum()[::-1] - level + places.cumsum(axis=0) - places).astype(np.int32)
+    edges = np.empty(level.sum(), np.int32)
+    _list_edges(weights, strides[0], places, edges)
+    above, turns = np.full(phase.size, -1, np.int32), np.zeros(phase.size, np.int16)
+    _join_over(edges, phase, strides, above, turns)
+    return _add_turns(phase, inside, strides[0], above, turns)
+
+
+@njit(cache=True, parallel=True)
+def _list_edges(weights, plane, places, edges):
+    """Count the edges of each plane and level in `places`, or write them to `edges` from there on."""
+    for x in prange(len(places)):
+        for i in range(x * plane, (x + 1) * plane):
+            for d in range(3):
+                level = weights[i, d]
+                if level > 0:
+                    if edges is not None:
+                        edges[places[x, level]] = 3 * i + d
+                    places[x, level] += 1
+
+
+@njit(cache=True)
+def _join_over(edges, phase, strides, above, turns):
+    """Join the ends of each edge that lie in different trees.
+
+    `above` holds the voxel above, or for a root the number of voxels below, negative; `turns` what a voxel lacks to
+    agree with the one above.
+    """
+    for edge in edges:
+        start = edge // 3
+        end = start + strides[edge - 3 * start]
+        large, here = _root(start, above, turns)
+        small, there = _root(end, above, turns)
+        if large == small:
             continue
-        parts += 1
-        waiting[seed] = False
-        level = _push(seed, weights, strides, waiting, heads, following, 0)
-        while level > 0:
-            edge = heads[level]
-            if edge < 0:
-                level -= 1
-                continue
-            heads[level] = following[edge]
-            start = edge // 3
-            end = start + strides[edge - 3 * start]
-            if waiting[start]:
-                start, end = end, start
-            elif not waiting[end]:
-                continue
-            phase[end] += _TWO_PI * np.rint((phase[start] - phase[end]) / _TWO_PI)
-            waiting[end] = False
-            level = _push(end, weights, strides, waiting, heads, following, level)
+        lacks = int(np.rint((phase[start] - phase[end]) / _TWO_PI)) + here - there
+        if above[large] > above[small]:
+            large, small, lacks = small, large, -lacks
+        above[large] += above[small]
+        above[small] = large
+        turns[small] = lacks
+
+
+@njit(cache=True)
+def _root(voxel, above, turns):
+    """Return the root of a voxel's tree and the turns that lie between, and halve the way for the next time."""
+    total = 0
+    while above[voxel] >= 0:
+        up = above[voxel]
+        if above[up] >= 0:
+            turns[voxel] += turns[up]
+            up = above[voxel] = above[up]
+        total += turns[voxel]
+        voxel = up
+    return voxel, total
+
+
+@njit(cache=True, parallel=True)
+def _add_turns(phase, inside, plane, above, turns):
+    """Add what lies between each voxel and its root; return the number of roots."""
+    parts = 0
+    for x in prange(phase.size // plane):
+        for i in range(x * plane, (x + 1) * plane):
+            if inside[i]:
+                total, voxel = 0, i
+                while above[voxel] >= 0:
+                    total += turns[voxel]
+                    voxel = above[voxel]
+                parts += voxel == i
+                phase[i] += _TWO_PI * total
     return parts
 
 
-@njit(cache=True)
-def _push(voxel, weights, strides, waiting, heads, following, level):
-    """Queue the edges from `voxel` to its waiting neighbours; return the highest level in the queue."""
-    for d in range(3):
-        for start, neighbour in ((voxel, voxel + strides[d]), (voxel - strides[d], voxel - strides[d])):
-            if waiting[neighbour]:
-                rank = weights[start, d]
-                edge = 3 * start + d
-                following[edge] = heads[rank]
-                heads[rank] = edge
-                level = max(level, rank)
-    return level
-
-
-@njit(cache=True)
+@njit(cache=True, parallel=True)
 def _mean_weight(inside, weights, strides, quality):
-    for i in range(inside.size):
-        if not inside[i]:
-            continue
-        total, count = 0, 0
-        for d in range(3):
-            for level in (weights[i, d], weights[i - strides[d], d]):
-                total += level
-                count += level > 0
-        if count:
-            quality[i] = np.float32(total) / np.float32(255 * count)
+    plane = strides[0]
+    for x in prange(inside.size // plane):
+        for i in range(x * plane, (x + 1) * plane):
+            if not inside[i]:
+                continue
+            total, count = 0, 0
+            for d in range(3):
+                for level in (weights[i, d], weights[i - strides[d], d]):
+                    total += level
+                    count += level > 0
+            if count:
+                quality[i] = np.float32(total) / np.float32(255 * count)
 
 
 @njit(cache=True, parallel=True)
@@ -436,6 +488,7 @@ def _mean_agreement(reference, phase, magnitude, mask, ratio, echo, base):
     nx, ny, nz = mask.shape
     sums = np.zeros((nx, 3))
     for x in prange(nx):
+        real, imaginary, total = 0., 0., 0.
         for y in range(ny):
             for z in range(nz):
                 if mask[x, y, z]:
@@ -443,10 +496,11 @@ def _mean_agreement(reference, phase, magnitude, mask, ratio, echo, base):
                     if base >= 0:
                         angle -= phase[x, y, z, base]
                     weight = magnitude[x, y, z, echo] ** 2
-                    sums[x, 0] += weight * np.cos(angle)
-                    sums[x, 1] += weight * np.sin(angle)
-                    sums[x, 2] += weight
-    real, imaginary, total = sums[:, 0].sum(), sums[:, 1].sum(), sums[:, 2].sum()
+                    real += weight * np.cos(angle)
+                    imaginary += weight * np.sin(angle)
+                    total += weight
+        sums[x] = real, imaginary, total
+    real, imaginary, total = sums.sum(axis=0)
     return complex(real, imaginary) / total if total > 0 else complex(0., 0.)
 
 

@@ -40,7 +40,7 @@ def prepare_environment(work_dir, clean=False):
 
 
 def run_command(name, work):
-    """Call ``work()`` where caches have a place, and return its exit code; what is wrong with a file is printed, code 1.
+    """Call ``work()`` where caches have a place, and return its exit code: 1, and a message, if a file is wrong.
 
     Parameters
     ----------

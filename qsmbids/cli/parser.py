@@ -102,13 +102,13 @@ def _add_methods(group):
                        help='+: phase grows where the field is stronger; -: it falls; auto: + unless the scanner is '
                             'known to do otherwise [auto]')
     group.add_argument('--bipolar', choices=BIPOLAR,
-                       help='whether to take out a phase that alternates between the echoes of a bipolar readout; auto: '
-                            'where one is found [auto]')
+                       help='whether to take out a phase that alternates between the echoes of a bipolar readout; '
+                            'auto: where one is found [auto]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
     group.add_argument('--weighting', choices=WEIGHTINGS,
-                       help='how much a voxel counts in inversions that can weigh: all alike, by the relative residual of '
-                            'the echo fit, or by the certainty of the field [residual]')
+                       help='how much a voxel counts in inversions that can weigh: all alike, by the relative residual '
+                            'of the echo fit, or by the certainty of the field [residual]')
     group.add_argument('--two-pass', action='store_true',
                        help='compute susceptibility from reliable voxels alone, and take the rest of the brain from a '
                             'second map: fewer streaks around bleeds, values in them, twice the time')

@@ -139,7 +139,8 @@ def _claim(out, options):
     from qsmbids.simulation.bids import write_description
     settings = {name: [str(path) for path in value] if name == 'anatomy' else value
                 for name, value in vars(options).items() if name not in ('out', 'participants', 'nprocs')}
-    settings = {'version': __version__, **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()}}
+    settings = {'version': __version__} | {name: list(value) if isinstance(value, tuple) else value
+                                           for name, value in settings.items()}
     if (out / SETTINGS).is_file():
         before = read_json(out / SETTINGS)
         changed = [name for name in settings if settings[name] != before.get(name)]

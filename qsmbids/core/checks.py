@@ -7,13 +7,13 @@ three floats. Nothing is copied that has this form already.
 import numpy as np
 
 
-def check_mask(mask):
-    """Return `mask` as a bool array of shape ``(nx, ny, nz)``; ValueError if it is not a volume or is empty."""
+def check_mask(mask, empty=False):
+    """Return `mask` as bool of shape ``(nx, ny, nz)``; ValueError if it is no volume, or empty unless it may be."""
     mask = np.ascontiguousarray(mask)
     if mask.ndim != 3:
         raise ValueError(f'mask has shape {mask.shape}, must be (nx, ny, nz)')
     mask = mask.astype(bool, copy=False)
-    if not mask.any():
+    if not (empty or mask.any()):
         raise ValueError('mask is empty, must hold at least one voxel')
     return mask
 

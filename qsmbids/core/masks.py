@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.sparse import csr_matrix
 
-from qsmbids.core.checks import check_same_shape
+from qsmbids.core.checks import check_mask, check_same_shape
 
 STEP = 2.0          # mm; brain extraction works on a grid of this spacing, whatever the voxel size.
 FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
@@ -110,10 +110,8 @@ def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64):
     Recommended implementation of quantitative susceptibility mapping for clinical research in the brain. Magn Reson Med
     2024;91:1834-1862.
     """
-    _check_mask(mask)
-    for name, volume in (('residual', residual), ('quality', quality)):
-        if volume is not None and volume.shape != mask.shape:
-            raise ValueError(f'{name} has shape {volume.shape}, must be that of mask, {mask.shape}')
+    mask = check_mask(mask)
+    check_same_shape(mask=mask, residual=residual, **({} if quality is None else {'quality': quality}))
     trusted = mask & (residual < threshold)
     if quality is not None:
         trusted &= quality >= threshold
@@ -158,7 +156,7 @@ def two_pass_masks(mask, reliable, residual, quality, voxel_size, *, threshold=0
     ValueError
         If shapes differ, or no voxel is reliable.
     """
-    _check_mask(mask)
+    mask = check_mask(mask)
     check_same_shape(mask=mask, reliable=reliable, residual=residual)
     filled = fill_holes(mask)
     doubtful = filled & ~(residual < threshold)
@@ -211,7 +209,7 @@ def merge_two_pass(chi, reliable, filled_chi, filled, *, align=True):
     Stewart AW, Robinson SD, O'Brien K, et al. QSMxT: Robust masking and artifact reduction for quantitative
     susceptibility mapping. Magn Reson Med 2022;87:1289-1300.
     """
-    _check_mask(reliable)
+    reliable = check_mask(reliable)
     check_same_shape(reliable=reliable, chi=chi, filled_chi=filled_chi, filled=filled)
     common = reliable & filled
     if not common.any():
@@ -236,7 +234,7 @@ def erode(mask, voxel_size, radius_mm):
     -------
     ndarray of bool, shape (nx, ny, nz)
     """
-    _check_mask(mask)
+    mask = check_mask(mask, empty=True)
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=voxel_size)
     return distance[1:-1, 1:-1, 1:-1] > radius_mm
 
@@ -254,7 +252,7 @@ def fill_holes(mask, max_voxels=None):
     -------
     ndarray of bool, shape (nx, ny, nz)
     """
-    _check_mask(mask)
+    mask = check_mask(mask, empty=True)
     labels, count = ndimage.label(~mask)
     fill = np.ones(count + 1, bool)
     for axis in range(3):
@@ -264,11 +262,6 @@ def fill_holes(mask, max_voxels=None):
         fill &= np.bincount(labels.ravel(), minlength=count + 1) <= max_voxels
     fill[0] = True
     return fill[labels]
-
-
-def _check_mask(mask):
-    if mask.ndim != 3 or mask.dtype != bool:
-        raise ValueError(f'mask is {mask.dtype} of shape {mask.shape}, must be bool of shape (nx, ny, nz)')
 
 
 def _component(mask, seed=None):

@@ -89,8 +89,8 @@ FIGURES = {
         'ppm', (-0.1, 0.1), masked=False),
     'swi': Figure(
         'Susceptibility-weighted image',
-        'Veins, bleeds and iron-rich nuclei are dark on an even grey. Dark clouds above the sinuses are the field of the '
-        'air, not blood; bright speckles at the rim are phase that should not have been trusted.',
+        'Veins, bleeds and iron-rich nuclei are dark on an even grey. Dark clouds above the sinuses are the field of '
+        'the air, not blood; bright speckles at the rim are phase that should not have been trusted.',
         'relative', (0.0, 1.4)),
     'minip': Figure(
         'Minimum-intensity projection of it',

@@ -68,8 +68,8 @@ def test_a_preset_sets_what_nothing_else_does(arguments, tmp_path):
     assert (chosen.background, chosen.reference, chosen.inversion) == ('pdf', 'csf', ('whqsm',))
     assert departures(asdict(chosen)) == {'background': 'pdf', 'reference': 'csf'}
     # The strength belongs to the method of the preset, and is not handed on to another.
-    for methods in (['tv'], ['whqsm', 'rts']):
-        assert parse([*arguments, '--preset', 'consensus', '--inversion', *methods]).inversion_lambda is None
+    for inversion in (['tv'], ['whqsm', 'rts']):
+        assert parse([*arguments, '--preset', 'consensus', '--inversion', *inversion]).inversion_lambda is None
     assert parse([*arguments, '--preset', 'consensus', '--inversion-lambda', '1e-4']).inversion_lambda == 1e-4
 
 

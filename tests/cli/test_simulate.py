@@ -84,7 +84,8 @@ def test_what_does_not_fit_is_refused(cohort, tmp_path, capsys):
     assert main([str(tmp_path / 'other'), '--participants', '1', *COARSE]) == 1
     assert 'empty folder' in capsys.readouterr().err
     nib.save(nib.Nifti1Image(np.zeros((5, 5, 5), np.int16), np.eye(4)), tmp_path / 'empty.nii.gz')
-    assert main([str(tmp_path / 'new'), '--participants', '1', '--anatomy', str(tmp_path / 'empty.nii.gz'), *COARSE]) == 1
+    anatomy = ['--anatomy', str(tmp_path / 'empty.nii.gz')]
+    assert main([str(tmp_path / 'new'), '--participants', '1', *anatomy, *COARSE]) == 1
     assert 'empty.nii.gz: labels has no voxel of thalamus' in capsys.readouterr().err
 
 
@@ -108,7 +109,8 @@ def test_coils_motion_and_a_bipolar_readout_make_a_valid_data_set(tmp_path, vali
 def test_any_field_strength(tmp_path, tesla):
     assert main([str(tmp_path / 'bids'), '--participants', '1', '--b0', tesla, *COARSE]) == 0
     anat = tmp_path / 'bids' / 'derivatives' / 'truth' / 'sub-01' / 'anat'
-    mask, r2star = (nib.load(anat / f'sub-01_desc-{name}.nii.gz').get_fdata() for name in ('brain_mask', 'truth_R2starmap'))
+    mask, r2star = (nib.load(anat / f'sub-01_desc-{name}.nii.gz').get_fdata()
+                    for name in ('brain_mask', 'truth_R2starmap'))
     low, high = {'1.5': (8, 17), '7': (20, 50)}[tesla]
     assert low < np.median(r2star[mask > 0]) < high
     fields = json.loads((tmp_path / 'bids' / 'sub-01' / 'anat' / 'sub-01_echo-1_part-mag_MEGRE.json').read_text())
@@ -171,7 +173,8 @@ def test_lesions_change_nothing_else_about_a_participant():
 @pytest.mark.parametrize('wrong', [['--participants', '0'], ['--echo-times', '.02', '.01'], ['--echo-times', '5'],
                                    ['--voxel-size', '0', '1', '1'], ['--voxel-size', '20', '1', '1'],
                                    ['--tilt', '100'], ['--seed', '-1'], ['--anatomy', 'nowhere.nii.gz'],
-                                   ['--vendor', 'bruker'], ['--partial-fourier', '.4'], ['--coils', '0'], ['--motion', '-1'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan'],
+                                   ['--vendor', 'bruker'], ['--partial-fourier', '.4'], ['--coils', '0'],
+                                   ['--motion', '-1'], ['--voxel-size', '.1', '1', '1'], ['--snr', 'nan'],
                                    ['--microbleeds', '101'], ['--pattern', 'anywhere']])
 def test_wrong_command_lines_end_with_2(tmp_path, wrong, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -157,7 +157,7 @@ def test_parameters_of_a_method(files, tmp_path, capsys):
     (['r2star', '--magnitude', 'magnitude', '--echo-times', '.01', '.01', '.02', '--mask', 'mask'], 'must increase')])
 def test_mistakes_are_named_and_nothing_is_written(files, tmp_path, capsys, arguments, text):
     out = tmp_path / 'out.nii.gz'
-    assert main([files.get(word, word) if isinstance(word, str) else word for word in arguments] + ['-o', str(out)]) == 1
+    assert main([*(files.get(word, word) for word in arguments), '-o', str(out)]) == 1
     assert text in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

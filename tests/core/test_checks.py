@@ -21,6 +21,8 @@ def test_other_types_are_converted():
 def test_masks_of_no_use(mask, says):
     with pytest.raises(ValueError, match=f'mask .*{says}'):
         check_mask(mask)
+    if mask.ndim == 3:
+        assert not check_mask(mask, empty=True).any()
 
 
 def test_non_finite_values_count_inside_the_mask_only():

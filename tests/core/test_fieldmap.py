@@ -223,7 +223,8 @@ def test_bad_input_is_named():
         (dict(phase=head.phase[..., 0], magnitude=None), r'\(8, 8, 8\).*\(nx, ny, nz, ne\)'),
         (dict(voxel_size=(1, 1)), 'voxel_size'),
         (dict(center_frequency_hz=0), 'center_frequency_hz'),
-        (dict(offset='aspire'), "offset.*'aspire'"), (dict(bipolar='x'), 'bipolar'), (dict(unwrapping='x'), 'unwrapping'), (dict(fit='x'), 'fit'),
+        (dict(offset='aspire'), "offset.*'aspire'"), (dict(bipolar='x'), 'bipolar'),
+        (dict(unwrapping='x'), 'unwrapping'), (dict(fit='x'), 'fit'),
     ]:
         with pytest.raises(ValueError, match=match):
             call(**changes)

@@ -75,7 +75,8 @@ def test_noise_is_crossed_last():
     assert not turns(unwrapped, 2 * np.pi * 0.004 * field, good).any()
 
 
-@pytest.mark.parametrize('echo_times', [(0.004, 0.008, 0.012, 0.016, 0.020), (0.00239, 0.00492), (0.003, 0.0071, 0.013)])
+@pytest.mark.parametrize('echo_times', [(0.004, 0.008, 0.012, 0.016, 0.020), (0.00239, 0.00492),
+                                        (0.003, 0.0071, 0.013)])
 @pytest.mark.parametrize('template', [None, 1])
 def test_echoes_follow_the_template(echo_times, template):
     field, mask, magnitude = head()

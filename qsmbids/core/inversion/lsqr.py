@@ -92,8 +92,9 @@ def least_squares(data, weight, kernel, iterations, tol=0.):
     for iteration in range(iterations):
         gradient = convolve(weight * residual, kernel)
         energy = np.vdot(gradient, gradient)
-        first = first if iteration else energy
-        if energy <= tol ** 2 * first:
+        if not iteration:
+            enough = tol ** 2 * energy
+        if energy <= enough:
             break
         direction *= energy / before
         direction += gradient

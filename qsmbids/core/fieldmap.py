@@ -19,8 +19,11 @@ from qsmbids.core.bipolar import correct_bipolar
 from qsmbids.core.checks import check_same_shape, check_voxel_size
 from qsmbids.core.grid import bounding_box
 from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
-from qsmbids.core.phase import radians_to_ppm, wrap
+from qsmbids.core.phase import radians_to_ppm
 from qsmbids.core.unwrap import best_turns, check_echoes, romeo_quality, unwrap_romeo
+
+
+COARSE_MM = 2.      # edge of the blocks in which the difference of two echoes is unwrapped.
 
 
 @dataclass(frozen=True)
@@ -160,14 +163,24 @@ def phase_offset_mcpc3ds(phase, magnitude, mask, echo_times, voxel_size, *, sigm
     phase, magnitude, inside = phase[box], magnitude[box], mask[box]
     spacing = times[1] - times[0]
     weight = magnitude[..., 0] * magnitude[..., 1] * inside
-    step = unwrap_romeo(wrap(phase[..., 1] - phase[..., 0]), inside, magnitude=np.sqrt(weight), voxel_size=voxel_size)
+    step = _unwrap_step(phase[..., 1] - phase[..., 0], weight, inside, voxel_size)
     later = np.arange(2, times.size)
     step += np.float32(2 * np.pi) * best_turns(step, phase, magnitude, inside, (times[2:] - times[0]) / spacing, later,
                                                base=0)
     raw = phase[..., 0] - step * np.float32(times[0] / spacing)
     offset = np.zeros(mask.shape, np.float32)
-    offset[box] = inside * smooth_angle(raw, weight, inside, voxel_size, sigma_mm)
+    offset[box] = smooth_angle(raw, weight, inside, voxel_size, sigma_mm)
     return offset
+
+
+def _unwrap_step(step, weight, mask, voxel_size):
+    """Return the difference of two echoes unwrapped: in blocks of up to 2 mm first, then each voxel like its block."""
+    blocks = [max(1, int(COARSE_MM / length)) for length in voxel_size]
+    real, imaginary, _, count = _block_sums(step, weight, mask, blocks)
+    coarse = unwrap_romeo(np.arctan2(imaginary, real), count > 0, magnitude=np.sqrt(np.hypot(real, imaginary)),
+                          voxel_size=np.multiply(voxel_size, blocks))
+    _follow_blocks(coarse, np.array(blocks), step)
+    return step
 
 
 def remove_phase_offset(phase, offset):
@@ -190,8 +203,24 @@ def remove_phase_offset(phase, offset):
         If both differ in shape.
     """
     phase = np.asarray(phase, dtype=np.float32)
-    check_same_shape(phase=phase[..., 0], offset=offset)
-    return wrap(phase - offset[..., None])
+    check_same_shape(phase=phase[..., 0], offset=np.asarray(offset))
+    offset = np.ascontiguousarray(offset, dtype=np.float32)
+    removed = np.empty(phase.shape, np.float32)
+    _subtract_offset(phase, offset, removed)
+    return removed
+
+
+@njit(cache=True, parallel=True)
+def _subtract_offset(phase, offset, removed):
+    nx, ny, nz, ne = phase.shape
+    pi, turn = np.float32(np.pi), np.float32(2 * np.pi)
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                for e in range(ne):
+                    angle = phase[x, y, z, e] - offset[x, y, z]
+                    angle -= turn * np.rint(angle / turn)
+                    removed[x, y, z, e] = min(angle, pi) if angle > -pi else pi
 
 
 def fit_field_linear(unwrapped, magnitude, echo_times, mask):
@@ -331,53 +360,105 @@ def _misfit(phase, magnitude, times, mask, field, residual):
 
 
 def smooth_angle(phase, weight, mask, voxel_size, sigma):
-    """Return the angle of exp(i phase) smoothed by local quadratics under a Gaussian.
+    """Return the angle of exp(i phase) smoothed by local quadratics under a Gaussian; zero outside the mask.
 
-    The quadratics are fitted at nodes a third of `sigma` apart that have a voxel of the mask near, then interpolated
-    linearly. What they are fitted to is summed over blocks of up to a quarter of `sigma` before.
+    The quadratics are fitted at nodes half of `sigma` apart that have a voxel of the mask near, then interpolated
+    linearly. What they are fitted to is summed over blocks of up to two fifths of `sigma` before.
     """
-    blocks = [max(1, int(sigma / (4 * step))) for step in voxel_size]
-    moments, linear = zip(*(_node_matrices(n, step, block, sigma)
-                            for n, step, block in zip(phase.shape, voxel_size, blocks)))
-    near = _contract([matrix.T for matrix in linear], mask.astype(np.float32)) > 0
+    blocks = [max(1, int(0.4 * sigma / step)) for step in voxel_size]
+    pitches = [max(sigma / 2, step) for step in voxel_size]
+    moments, reach = zip(*(_node_matrices(n, step, block, pitch, sigma) for n, step, block, pitch
+                           in zip(phase.shape, voxel_size, blocks, pitches)))
+    *signal, weight, count = _block_sums(phase, weight, mask, blocks)
+    near = _contract(reach, count) > 0
     powers = [p for p in np.ndindex(3, 3, 3) if sum(p) <= 2]
-    weights = _moments(moments, _block_sum(weight, blocks), 4, near)
+    weights = _moments(moments, weight, 4, near)
     normal = np.array([[weights[tuple(np.add(p, q))] for q in powers] for p in powers])
-    right = [_moments(moments, _block_sum(weight * part(phase), blocks), 2, near) for part in (np.cos, np.sin)]
+    right = [_moments(moments, part, 2, near) for part in signal]
     right = np.array([[part[p] for part in right] for p in powers])
     # Where too few voxels are near for a quadratic this falls back to their mean.
     diagonal = np.arange(len(powers))
     normal[diagonal, diagonal] += np.where(diagonal[:, None] > 0, 1e-4, 0) * normal[0, 0] + np.finfo(np.float32).tiny
     values = np.linalg.solve(np.moveaxis(normal, -1, 0), np.moveaxis(right, -1, 0))[:, 0]
     values /= np.maximum(np.hypot(values[:, :1], values[:, 1:]), np.finfo(np.float32).tiny)
-    grid = np.zeros((2,) + near.shape, np.float32)
-    grid[:, near] = values.T
-    real, imaginary = (_contract(linear, part) for part in grid)
-    return np.arctan2(imaginary, real)
+    grid = np.zeros((*near.shape, 2), np.float32)
+    grid[near] = values
+    angle = np.zeros(phase.shape, np.float32)
+    _interpolate_angle(grid, mask, np.divide(voxel_size, pitches), angle)
+    return angle
 
 
-def _block_sum(volume, blocks):
-    """Sum over blocks of voxels; those at the end may be cut."""
-    for axis, block in enumerate(blocks):
-        if block > 1:
-            volume = np.add.reduceat(volume, np.arange(0, volume.shape[axis], block), axis=axis)
-    return volume
+@njit(cache=True, parallel=True)
+def _sum_blocks(phase, weight, mask, blocks, sums):
+    bx, by, bz = blocks
+    nx, ny, nz = mask.shape
+    for i in prange(sums.shape[1]):
+        for x in range(i * bx, min((i + 1) * bx, nx)):
+            for y in range(ny):
+                j = y // by
+                for z in range(nz):
+                    if mask[x, y, z]:
+                        k, factor = z // bz, weight[x, y, z]
+                        sums[0, i, j, k] += factor * np.cos(phase[x, y, z])
+                        sums[1, i, j, k] += factor * np.sin(phase[x, y, z])
+                        sums[2, i, j, k] += factor
+                        sums[3, i, j, k] += np.float32(1)
 
 
-def _node_matrices(count, step, block, sigma):
-    """Return what takes an axis to Gaussian moments at its nodes, and nodes to voxels.
+def _block_sums(phase, weight, mask, blocks):
+    """Sum weight cos(phase), weight sin(phase), weight and voxels of the mask over blocks, cut at the end of an axis."""
+    sums = np.zeros((4, *(-(-n // block) for n, block in zip(mask.shape, blocks))), np.float32)
+    _sum_blocks(phase, weight, mask, np.array(blocks), sums)
+    return sums
+
+
+@njit(cache=True, parallel=True)
+def _follow_blocks(coarse, blocks, phase):
+    """Take each voxel of `phase` to the branch closest to its block, in place."""
+    nx, ny, nz = phase.shape
+    turn = np.float32(2 * np.pi)
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                block = coarse[x // blocks[0], y // blocks[1], z // blocks[2]]
+                phase[x, y, z] += turn * np.rint((block - phase[x, y, z]) / turn)
+
+
+@njit(cache=True, parallel=True)
+def _interpolate_angle(grid, mask, scales, angle):
+    """Write the angle of the linearly interpolated vectors of a grid; voxel x lies at node ``scales[0] x``."""
+    nx, ny, nz = mask.shape
+    one = np.float32(1)
+    for x in prange(nx):
+        i, fx = int(x * scales[0]), np.float32(x * scales[0] % 1)
+        for y in range(ny):
+            j, fy = int(y * scales[1]), np.float32(y * scales[1] % 1)
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                k, fz = int(z * scales[2]), np.float32(z * scales[2] % 1)
+                real, imaginary = np.float32(0), np.float32(0)
+                for a, wx in ((i, one - fx), (i + 1, fx)):
+                    for b, wy in ((j, one - fy), (j + 1, fy)):
+                        for c, wz in ((k, one - fz), (k + 1, fz)):
+                            real += wx * wy * wz * grid[a, b, c, 0]
+                            imaginary += wx * wy * wz * grid[a, b, c, 1]
+                angle[x, y, z] = np.arctan2(imaginary, real)
+
+
+def _node_matrices(count, step, block, pitch, sigma):
+    """Return what takes an axis to Gaussian moments at its nodes, `pitch` mm apart, and what tells which voxels are near.
 
     An axis of `count` voxels, summed over blocks, goes to the moments 0 to 4.
     """
-    voxels = np.arange(count) * step
-    centres = (np.arange(0, count, block) + (np.minimum(np.arange(0, count, block) + block, count) - 1)) / 2 * step
-    pitch = max(sigma / 3, step)
-    nodes = np.arange(int(np.ceil(voxels[-1] / pitch)) + 1) * pitch
+    starts = np.arange(0, count, block)
+    centres = (starts + np.minimum(starts + block, count) - 1) / 2 * step
+    # One more than there are voxels to reach, for interpolation.
+    nodes = np.arange(int((count - 1) * step / pitch) + 2) * pitch
     away = (centres - nodes[:, None]) / sigma
     gauss = np.exp(-away ** 2 / 2) * (np.abs(away) <= 4)
     moments = [(gauss * away ** power).astype(np.float32) for power in range(5)]
-    linear = np.maximum(1 - np.abs(voxels[:, None] - nodes) / pitch, 0).astype(np.float32)
-    return moments, linear
+    return moments, (np.abs(away) * sigma < pitch + block * step / 2).astype(np.float32)
 
 
 def _moments(matrices, volume, degree, near):

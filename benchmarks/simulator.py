@@ -15,6 +15,7 @@ Prints
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -130,8 +131,8 @@ def time_participant(threads):
                         '--nprocs', str(threads)], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f'{seconds:.1f} s, {used.ru_utime + used.ru_stime:.1f} s of processor time, '
-          f'{used.ru_maxrss / 2 ** 20:.2f} GB')
+    print(f'{seconds:.1f} s at a load of {os.getloadavg()[0]:.1f}, {used.ru_utime + used.ru_stime:.1f} s of processor '
+          f'time, {used.ru_maxrss / 2 ** 20:.2f} GB')
 
 
 def main():

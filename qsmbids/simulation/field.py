@@ -11,6 +11,7 @@ References
 .. [1] Ewald PP. Die Berechnung optischer und elektrostatischer Gitterpotentiale. Ann Phys 1921;369:253-287.
 """
 
+import numba
 import numpy as np
 from scipy.ndimage import spline_filter1d
 
@@ -93,9 +94,27 @@ def coarse_affine(affine, ratio):
 
 
 def block_mean(volume, ratio):
-    """Return the float32 means of blocks of `ratio` voxels (one number, or one per axis)."""
-    shape = [n for size, r in zip(volume.shape, np.broadcast_to(ratio, 3)) for n in (size // r, int(r))]
-    return volume.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
+    """Return the float32 means of whole blocks of `ratio` voxels (one number, or one per axis)."""
+    ratio = tuple(int(r) for r in np.broadcast_to(ratio, 3))
+    means = np.empty([size // r for size, r in zip(volume.shape, ratio)], np.float32)
+    _block_mean(volume, ratio, means)
+    return means
+
+
+@numba.njit(cache=True, nogil=True)
+def _block_mean(volume, ratio, means):
+    """Sum in double precision, line by line."""
+    line = np.empty(means.shape[2])
+    for i in range(means.shape[0]):
+        for j in range(means.shape[1]):
+            line[:] = 0
+            for a in range(i * ratio[0], (i + 1) * ratio[0]):
+                for b in range(j * ratio[1], (j + 1) * ratio[1]):
+                    for k in range(line.size):
+                        for c in range(k * ratio[2], (k + 1) * ratio[2]):
+                            line[k] += volume[a, b, c]
+            for k in range(line.size):
+                means[i, j, k] = line[k] / (ratio[0] * ratio[1] * ratio[2])
 
 
 def _scales(voxel_size):

@@ -16,7 +16,7 @@ from qsmbids.simulation.deformation import (Form, age_deformation, compose, rand
 from qsmbids.simulation.surfaces import Balls, balls, ellipsoid, norm, smooth_min, tube
 from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TABLE_TESLA, TISSUES, at_field_strength, vary_tissues
 
-SLAB_VOXELS = 1_000_000
+SLAB_VOXELS = 500_000
 TEXTURE_SD, TEXTURE_MAX = .004, .016  # ppm
 VARIATION_MAX = 8.  # mm
 WATER_PER_PPM = 4.  # M0 falls by this share for each ppm of texture

@@ -112,6 +112,9 @@ def test_a_notebook_gets_the_same_map(run):
                          ('desc-qsm_mask', result.qsm_mask)):
         stored = nibabel.load(folder / f'sub-01_ses-baseline_{name}.nii.gz').get_fdata(dtype=np.float32)
         assert np.array_equal(stored, volume.astype(np.float32)), name
+    sidecar = json.loads((folder / 'sub-01_ses-baseline_desc-tv_Chimap.json').read_text())
+    assert sidecar['EstimationParameters'] == result.parameters
+    assert tuple(sidecar['AutomaticParameters']) == result.automatic == ('lambda',)
 
 
 def test_a_second_run_computes_nothing_and_restores_what_was_deleted(run):

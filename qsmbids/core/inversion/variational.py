@@ -128,7 +128,7 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
     relaxation = np.float32(1)
     for _ in range(max_iterations):
         _relax_gradient(chi, split, region, per_mm, threshold, relaxation)
-        _divergence(split, divergence, region, per_mm, threshold)
+        write_divergence(split, divergence, region, per_mm, threshold)
         previous, chi = chi, update(divergence)
         relaxation = np.float32(RELAXATION)
         previous -= chi
@@ -160,7 +160,7 @@ def least_squares_update(data, squared, kernel, squared_gradient, penalty, induc
     share /= share + np.float32(DATA_PENALTY)
 
     def relax(induced, state, target):
-        _relax_field(induced, data, share, state, target, np.float32(RELAXATION))
+        relax_field(induced, data, share, state, target, np.float32(RELAXATION))
     return field_split_update(data.copy() if induced is None else induced, kernel, squared_gradient, penalty, relax)
 
 
@@ -209,7 +209,7 @@ def field_split_update(state, kernel, squared_gradient, penalty, relax):
 
 
 @njit(cache=True, parallel=True)
-def _relax_field(induced, data, share, state, target, relaxation):
+def relax_field(induced, data, share, state, target, relaxation):
     for i in prange(data.shape[0]):
         for j in range(data.shape[1]):
             for k in range(data.shape[2]):
@@ -223,7 +223,7 @@ def _relax_field(induced, data, share, state, target, relaxation):
 # and the split z is the rest, w - u.
 
 @njit(cache=True, inline='always')
-def _cut(x, y, z, threshold):
+def cut(x, y, z, threshold):
     """Return the factor that cuts a vector to the length `threshold`."""
     squared = x * x + y * y + z * z
     if squared <= threshold * threshold:
@@ -242,7 +242,7 @@ def _relax_gradient(chi, split, region, per_mm, threshold, relaxation):
                 ahead_z = k + 1 if k + 1 < nz else 0
                 x, y, z = split[0, i, j, k], split[1, i, j, k], split[2, i, j, k]
                 # relaxation * grad + (1 - relaxation) * z + u
-                keep = (1 - relaxation) + relaxation * _cut(x, y, z, threshold * region[i, j, k])
+                keep = (1 - relaxation) + relaxation * cut(x, y, z, threshold * region[i, j, k])
                 here = chi[i, j, k]
                 split[0, i, j, k] = keep * x + relaxation * per_mm[0] * (chi[ahead_x, j, k] - here)
                 split[1, i, j, k] = keep * y + relaxation * per_mm[1] * (chi[i, ahead_y, k] - here)
@@ -250,7 +250,7 @@ def _relax_gradient(chi, split, region, per_mm, threshold, relaxation):
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _divergence(split, divergence, region, per_mm, threshold):
+def write_divergence(split, divergence, region, per_mm, threshold):
     """Write ``G^T (z - u)``, which is ``G^T (w - 2 u)``."""
     nx, ny, nz = divergence.shape
     for i in prange(nx):
@@ -260,9 +260,10 @@ def _divergence(split, divergence, region, per_mm, threshold):
             before_z = _reflected(split, region, i, j, nz - 1, threshold, 2)
             for k in range(nz):
                 x, y, z = split[0, i, j, k], split[1, i, j, k], split[2, i, j, k]
-                factor = 1 - 2 * _cut(x, y, z, threshold * region[i, j, k])
-                divergence[i, j, k] = (per_mm[0] * (_reflected(split, region, behind_x, j, k, threshold, 0) - factor * x)
-                                       + per_mm[1] * (_reflected(split, region, i, behind_y, k, threshold, 1) - factor * y)
+                factor = 1 - 2 * cut(x, y, z, threshold * region[i, j, k])
+                behind = _reflected(split, region, behind_x, j, k, threshold, 0)
+                below = _reflected(split, region, i, behind_y, k, threshold, 1)
+                divergence[i, j, k] = (per_mm[0] * (behind - factor * x) + per_mm[1] * (below - factor * y)
                                        + per_mm[2] * (before_z - factor * z))
                 before_z = factor * z
 
@@ -270,5 +271,5 @@ def _divergence(split, divergence, region, per_mm, threshold):
 @njit(cache=True, inline='always')
 def _reflected(split, region, i, j, k, threshold, axis):
     """Return one component of ``w - 2 u``."""
-    cut = _cut(split[0, i, j, k], split[1, i, j, k], split[2, i, j, k], threshold * region[i, j, k])
-    return (1 - 2 * cut) * split[axis, i, j, k]
+    kept = cut(split[0, i, j, k], split[1, i, j, k], split[2, i, j, k], threshold * region[i, j, k])
+    return (1 - 2 * kept) * split[axis, i, j, k]

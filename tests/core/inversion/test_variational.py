@@ -30,7 +30,7 @@ def test_gradient_and_divergence_are_adjoint():
     variational._relax_gradient(x, split, everywhere, per_mm, np.float32(1), np.float32(1))
     assert np.allclose(split, gradient(x, voxel_size), atol=1e-6)
     # At a threshold of zero there is no multiplier: what is left is the adjoint.
-    variational._divergence(y, divergence, everywhere, per_mm, np.float32(0))
+    variational.write_divergence(y, divergence, everywhere, per_mm, np.float32(0))
     assert np.vdot(x, divergence) == pytest.approx(np.vdot(split, y), rel=1e-4)
     assert np.allclose(irfftn(rfftn(x, size) * squared_gradient(size, voxel_size), size),
                        _divergence_of(split, per_mm), atol=1e-4)
@@ -38,7 +38,7 @@ def test_gradient_and_divergence_are_adjoint():
 
 def _divergence_of(vectors, per_mm):
     divergence = np.empty(vectors.shape[1:], np.float32)
-    variational._divergence(vectors, divergence, np.ones(divergence.shape, bool), per_mm, np.float32(0))
+    variational.write_divergence(vectors, divergence, np.ones(divergence.shape, bool), per_mm, np.float32(0))
     return divergence
 
 

@@ -237,7 +237,11 @@ def _step(right, weight, kernel, penalty, cg_tol, cg_iterations):
         volume = scaling * volume
         image = _convolve(volume, kernel)
         image *= weight
-        image = _convolve(image, kernel)
+        spectrum = rfftn(image, image.shape)
+        del image  # not two of them at a time
+        spectrum *= kernel
+        image = irfftn(spectrum, volume.shape)
+        del spectrum
         penalty.add(volume, image)
         image *= scaling
         return image
@@ -257,6 +261,8 @@ def _without_outliers(squared, residual, inside):
     """Return the squared weight divided by the fourth power of how many times a residual exceeds what is plausible."""
     distance = np.where(inside, np.sqrt(squared) * np.abs(np.sin(residual / 2)), np.float32(0))
     distance /= _BAD * max(np.std(distance[inside]), np.finfo(np.float32).tiny)
+    if distance.max() <= 1:
+        return squared
     np.maximum(distance, 1, out=distance)
     return squared / distance ** 4
 
@@ -278,16 +284,16 @@ class _Penalty:
     """
 
     def __init__(self, smooth, fluid, voxel_size, strength, fluid_weight):
-        self._smooth = smooth
         self._fluid = fluid
         self._per_mm = np.divide(1, voxel_size).astype(np.float32)
         self._strength = np.float32(strength)
         self._fluid_weight = np.float32(fluid_weight)
-        self._stiffness = np.empty(smooth.shape, np.float32)
+        # Zero stays zero.
+        self._stiffness = smooth.astype(np.float32)
 
     def linearize(self, phase, rounding):
         """Take the penalty around `phase`, with lengths of gradients rounded below `rounding` rad/mm."""
-        _stiffen(phase, self._smooth, self._per_mm, self._strength, np.float32(rounding), self._stiffness)
+        _stiffen(phase, self._per_mm, self._strength, np.float32(rounding), self._stiffness)
 
     def add(self, volume, out):
         """Add the gradient of the quadratic form at `volume` to `out`."""
@@ -302,7 +308,7 @@ class _Penalty:
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _stiffen(phase, smooth, per_mm, strength, rounding, stiffness):
+def _stiffen(phase, per_mm, strength, rounding, stiffness):
     nx, ny, nz = phase.shape
     for i in prange(nx):
         for j in range(ny):
@@ -312,8 +318,9 @@ def _stiffen(phase, smooth, per_mm, strength, rounding, stiffness):
                          phase[i, j, k + 1 if k + 1 < nz else 0] - here)
                 for axis in range(3):
                     slope = per_mm[axis] * steps[axis]
-                    stiffness[axis, i, j, k] = (smooth[axis, i, j, k] * strength * per_mm[axis] * per_mm[axis]
-                                                / np.sqrt(slope * slope + rounding * rounding))
+                    if stiffness[axis, i, j, k] > 0:
+                        stiffness[axis, i, j, k] = (strength * per_mm[axis] * per_mm[axis]
+                                                    / np.sqrt(slope * slope + rounding * rounding))
 
 
 @njit(cache=True, parallel=True)

@@ -1,4 +1,6 @@
-"""R2*: bias and spread of every fit against SNR and decay, and the time each takes. ``python benchmarks/relaxometry.py``.
+"""R2*: bias and spread of every fit against SNR and decay, and the time each takes.
+
+Run it with ``python benchmarks/relaxometry.py``.
 
 The SNR is that of the first echo over the SD of the noise in the real part; the magnitude is Rician. Three echoes at
 4, 12 and 20 ms, as in the test data, and six at 5 to 30 ms.

@@ -16,8 +16,8 @@ from qsmbids.reports.page import write_page
 VOID = {'meta', 'img', 'br', 'link', 'input', 'hr'}
 EVIL = '<script>alert("x")</script>'
 SETTINGS = {'preset': 'none', 'unwrapping': 'romeo', 'phase_offset': 'mcpc3ds', 'echo_fit': 'nonlinear',
-            'phase_sign': 'auto', 'residual_threshold': 0.3, 'background': 'vsharp', 'inversion': ('tv', 'rts'), 'inversion_lambda': None,
-            'reference': 'wholebrain', 'relaxometry': 'arlo', 'level': 'full'}
+            'phase_sign': 'auto', 'residual_threshold': 0.3, 'background': 'vsharp', 'inversion': ('tv', 'rts'),
+            'inversion_lambda': None, 'reference': 'wholebrain', 'relaxometry': 'arlo', 'level': 'full'}
 COMPLETE = {'state': 'complete', 'reason': '', 'crashfile': ''}
 
 

@@ -183,9 +183,9 @@ def _mend_block(field, doubtful, trusted, noisy, unit, step, moves):
             break
         turns, agree = nearest, close
     if turns.any():
-        joined = np.concatenate([outside, within[known]])
-        stays, moves_on = (_misfit(joined, np.append(field[near], values[known]), penalty)
-                           for values in (found, found + turns * step))
+        joined, measured = within[known], np.sum(np.square(field[near], dtype=float))
+        stays, moves_on = (_misfit(normal + joined.T @ joined, right + joined.T @ values, measured + values @ values)
+                           for values in (found[known], (found + turns * step)[known]))
         if moves_on > BETTER * stays:
             turns[:] = 0
     mended = field.copy()
@@ -193,10 +193,9 @@ def _mend_block(field, doubtful, trusted, noisy, unit, step, moves):
     return mended
 
 
-def _misfit(model, values, penalty):
-    """Return the least squares, penalty included, that a model leaves."""
-    fitted = np.linalg.solve(model.T @ model + np.diag(penalty), model.T @ values)
-    return np.sum((model @ fitted - values) ** 2) + penalty @ fitted ** 2
+def _misfit(normal, right, squares):
+    """Return the least squares, penalty included, that normal equations leave of the squares of what they fit."""
+    return squares - right @ np.linalg.solve(normal, right)
 
 
 def _model(places, sources, centre, unit):

@@ -7,6 +7,7 @@ import pytest
 
 from qsmbids.cli.tool import build_parser, main
 from qsmbids.core.background.sharp import remove_background_vsharp
+from qsmbids.core.inversion.medi import invert_medi0
 from qsmbids.core.inversion.variational import invert_tv
 from qsmbids.core.phase import center_frequency, ppm_to_hz, ppm_to_radians
 from qsmbids.core.threads import use_threads
@@ -50,6 +51,26 @@ def test_each_step_of_the_issue_calls_the_function_of_the_workflow(files, tmp_pa
         assert np.array_equal(read(local), expected) and np.array_equal(read(mask) > 0, known)
         assert np.array_equal(read(chi), invert_tv(expected, known, (1.5, 1.5, 2.0)))
     assert np.allclose(nibabel.load(chi).affine, AFFINE)
+
+
+def test_magnitude_and_fluid_reach_the_inversion(files, tmp_path):
+    volumes, shape = files['volumes'], SHAPE
+    csf = volumes['mask'] & (np.arange(shape[2]) < shape[2] // 2)
+    edges = np.random.default_rng(0).random(shape, np.float32)
+    given = {'csf': str(tmp_path / 'csf.nii'), 'magnitude': str(tmp_path / 'magnitude.nii')}
+    for name, volume in (('csf', csf), ('magnitude', edges)):
+        nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), AFFINE), given[name])
+    maps = []
+    for flags in ([], ['--magnitude', given['magnitude']], ['--magnitude', given['magnitude'], '--csf', given['csf']]):
+        out = str(tmp_path / 'chi.nii')
+        assert main(['invert', '--field', files['field'], '--mask', files['mask'], '--method', 'medi0', '-p',
+                     'lambda=1e-3', '-p', 'max_iterations=2', *flags, '-o', out, '--nthreads', '1']) == 0
+        maps.append(read(out))
+    with use_threads(1):
+        expected = invert_medi0(volumes['field'], volumes['mask'], (1.5, 1.5, 2.0), magnitude=edges, csf=csf,
+                                lambda_=1e-3, max_iterations=2)
+    assert np.allclose(maps[2], expected, atol=1e-6)
+    assert not np.allclose(maps[0], maps[1], atol=1e-3) and not np.allclose(maps[1], maps[2], atol=1e-4)
 
 
 @pytest.mark.parametrize('units, field, flags', [('Hz', 'field_hz', ['--b0', '3']),

@@ -205,5 +205,6 @@ def _model(places, sources, centre, unit):
     apart = (places + np.array(unit.shape) // 2) @ strides
     dipoles = unit.reshape(-1)[apart[:, None] - sources @ strides].astype(float)
     away = (places - centre.mean(axis=0)) / REACH
-    polynomial = [np.prod(away ** power, axis=1) for power in np.ndindex(3, 3, 3) if sum(power) <= 2]
+    x, y, z = np.transpose([np.ones_like(away), away, away * away], (2, 0, 1))
+    polynomial = [x[p] * y[q] * z[r] for p, q, r in np.ndindex(3, 3, 3) if p + q + r <= 2]
     return np.concatenate([dipoles, np.stack(polynomial, axis=1)], axis=1)

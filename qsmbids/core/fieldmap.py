@@ -406,7 +406,7 @@ def _sum_blocks(phase, weight, mask, blocks, sums):
 
 
 def _block_sums(phase, weight, mask, blocks):
-    """Sum weight cos(phase), weight sin(phase), weight and voxels of the mask over blocks, cut at the end of an axis."""
+    """Sum weight cos(phase), weight sin(phase), weight and voxels of the mask over blocks; the last may be cut."""
     sums = np.zeros((4, *(-(-n // block) for n, block in zip(mask.shape, blocks))), np.float32)
     _sum_blocks(phase, weight, mask, np.array(blocks), sums)
     return sums
@@ -447,7 +447,7 @@ def _interpolate_angle(grid, mask, scales, angle):
 
 
 def _node_matrices(count, step, block, pitch, sigma):
-    """Return what takes an axis to Gaussian moments at its nodes, `pitch` mm apart, and what tells which voxels are near.
+    """Return what takes an axis to Gaussian moments at its nodes, `pitch` mm apart, and which blocks are near them.
 
     An axis of `count` voxels, summed over blocks, goes to the moments 0 to 4.
     """

@@ -123,8 +123,8 @@ def _follow_template(echoes, template, grown, inside, parts, voxel_size):
         _join_parts(grown, inside, check_voxel_size(voxel_size))
     box, times = bounding_box(echoes.mask), echoes.times
     signal = echoes.magnitude[box]
-    grown += _TWO_PI * best_turns(grown, echoes.phase[box], signal, inside, np.delete(times / times[template], template),
-                                  np.delete(np.arange(times.size), template))
+    others = np.delete(np.arange(times.size), template)
+    grown += _TWO_PI * best_turns(grown, echoes.phase[box], signal, inside, times[others] / times[template], others)
     unwrapped = np.zeros_like(echoes.phase)
     order = np.argsort(np.abs(np.arange(times.size) - template), kind='stable')
     _follow(echoes.phase[box], signal, inside, grown, times.astype(np.float32), order, unwrapped[box])

@@ -26,6 +26,7 @@ class Config:
     echo_fit: str = 'nonlinear'
     phase_sign: str = 'auto'
     bipolar: str = 'auto'
+    mending: bool = True
     residual_threshold: float = 0.3
     weighting: str = 'residual'
     two_pass: bool = False

@@ -104,6 +104,9 @@ def _add_methods(group):
     group.add_argument('--bipolar', choices=BIPOLAR,
                        help='whether to take out a phase that alternates between the echoes of a bipolar readout; '
                             'auto: where one is found [auto]')
+    group.add_argument('--mending', action=argparse.BooleanOptionalAction,
+                       help='move doubtful voxels of the field by whole turns, and fill those of pure noise, where '
+                            'dipoles explain the field around them [yes]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
     group.add_argument('--weighting', choices=WEIGHTINGS,

@@ -168,9 +168,9 @@ REFERENCES = ('wholebrain', 'csf', 'none')
 PRESETS = {
     'none': {},
     'consensus': {
-        'phase_offset': 'mcpc3ds', 'unwrapping': 'romeo', 'echo_fit': 'linear', 'residual_threshold': 0.3,
-        'weighting': 'residual', 'background': 'vsharp', 'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5,
-        'reference': 'wholebrain'},
+        'phase_offset': 'mcpc3ds', 'unwrapping': 'romeo', 'echo_fit': 'linear', 'mending': False,
+        'residual_threshold': 0.3, 'weighting': 'residual', 'background': 'vsharp', 'inversion': ('whqsm',),
+        'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
 }
 
 

@@ -69,7 +69,7 @@ class QSMResult:
 
 def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_size=None, b0_dir=None,
                 imaging_frequency_mhz=None, mask=None, phase_units=None, manufacturer=None, phase_sign='auto',
-                phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto',
+                phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto', mending=True,
                 residual_threshold=0.3, weighting='residual', background='pdf', background_parameters=None,
                 inversion='tv', inversion_parameters=None, reference='wholebrain', relaxometry='arlo', threads=None):
     """Compute a susceptibility map from gradient-echo phase and magnitude.
@@ -98,6 +98,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         Names in the tables of :mod:`qsmbids.core.methods`.
     bipolar : {'auto', 'yes', 'no'}
         Whether to correct a phase that alternates between the echoes.
+    mending : bool, default True
+        Whether doubtful voxels of the field are moved by whole turns (:func:`qsmbids.core.mending.mend_field`).
     residual_threshold : float, default 0.3
         Largest relative residual of the echo fit to trust.
     weighting : {'none', 'residual', 'certainty'}
@@ -144,11 +146,14 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                             offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit,
                             bipolar=bipolar)
         reliable = reliable_mask(brain, field.residual, field.quality, threshold=residual_threshold)
-        mended = mend_field(field.field, reliable, field.residual, field.quality, echoes.magnitude, echo_times,
-                            voxel_size, center_frequency(b0_tesla, imaging_frequency_mhz), b0_dir=b0_dir,
-                            threshold=residual_threshold)
+        total, notes = field.field, (*echoes.notes, *field.notes)
+        if mending:
+            mended = mend_field(total, reliable, field.residual, field.quality, echoes.magnitude, echo_times,
+                                voxel_size, center_frequency(b0_tesla, imaging_frequency_mhz), b0_dir=b0_dir,
+                                threshold=residual_threshold)
+            total, notes = mended.field, (*notes, *mended.notes)
         remove = BACKGROUND[background]
-        local, known = remove.load()(mended.field, reliable, voxel_size, b0_dir=b0_dir,
+        local, known = remove.load()(total, reliable, voxel_size, b0_dir=b0_dir,
                                      **remove.arguments(background_parameters))
         weight = _data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
@@ -162,10 +167,10 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                          magnitude=combine_magnitude(echoes.magnitude), csf=csf, parameters=inversion_parameters)
     referenced = reference_chi(solution.chi, known, csf, reference)
     return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
-                     total_field=mended.field, local_field=local, residual=field.residual, quality=field.quality,
+                     total_field=total, local_field=local, residual=field.residual, quality=field.quality,
                      relaxation=relaxation, csf_mask=csf, reference=referenced.used,
                      references=referenced.references, parameters=solution.parameters, automatic=solution.automatic,
-                     notes=(*echoes.notes, *field.notes, *mended.notes), warnings=(*warnings, *referenced.warnings))
+                     notes=notes, warnings=(*warnings, *referenced.warnings))
 
 
 def _data_weight(weighting, magnitude, residual, echo_times, mask, threshold):

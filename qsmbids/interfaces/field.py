@@ -57,6 +57,7 @@ class MendFieldInputSpec(GridInputSpec):
     echo_times = traits.List(traits.Float, mandatory=True, desc='s')
     center_frequency_hz = traits.Float(mandatory=True, desc='turns Hz into ppm')
     threshold = traits.Float(0.3, usedefault=True, desc='largest residual and least quality to trust')
+    mend = traits.Bool(True, usedefault=True, desc='whether the field is changed, not only its certainty told')
     notes = traits.List(traits.Str, desc='what was done before')
 
 
@@ -73,13 +74,16 @@ class MendField(NumericInterface):
     def _compute(self, folder):
         chosen = self.inputs
         magnitude, mask, residual = load_array(chosen.magnitude), load_mask(chosen.mask), load_array(chosen.residual)
-        result = mend_field(load_array(chosen.field), mask, residual, load_array(chosen.quality), magnitude,
-                            chosen.echo_times, chosen.voxel_size, chosen.center_frequency_hz, b0_dir=chosen.b0_dir,
-                            threshold=chosen.threshold)
+        field, notes = load_array(chosen.field), given(chosen.notes, [])
+        if chosen.mend:
+            result = mend_field(field, mask, residual, load_array(chosen.quality), magnitude, chosen.echo_times,
+                                chosen.voxel_size, chosen.center_frequency_hz, b0_dir=chosen.b0_dir,
+                                threshold=chosen.threshold)
+            field, notes = result.field, [*notes, *result.notes]
         weight = field_weight(magnitude, residual, chosen.echo_times, mask)
-        self._results['field'] = save_array(folder / 'field.nii', result.field, chosen.field)
+        self._results['field'] = save_array(folder / 'field.nii', field, chosen.field)
         self._results['weight'] = save_array(folder / 'weight.nii', weight, chosen.field)
-        self._results['notes'] = [*given(chosen.notes, []), *result.notes]
+        self._results['notes'] = notes
 
 
 class ResidualWeightInputSpec(NumericInputSpec):

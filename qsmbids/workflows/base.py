@@ -24,9 +24,9 @@ from qsmbids.workflows.twopass import init_two_pass_wf
 # Bump when nodes change: results of an older layout in the work directory are then left alone.
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
-METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'residual_threshold',
-                   'weighting', 'background', 'two_pass', 'inversion', 'inversion_lambda', 'reference', 'relaxometry',
-                   'swi', 'chi_separation', 'level')
+METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
+                   'residual_threshold', 'weighting', 'background', 'two_pass', 'inversion', 'inversion_lambda',
+                   'reference', 'relaxometry', 'swi', 'chi_separation', 'level')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
@@ -174,7 +174,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
         b0_dir=acquisition.b0_dir, center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],
         unwrapping=settings['unwrapping'], fit=settings['echo_fit'], bipolar=settings['bipolar'],
-        residual_threshold=settings['residual_threshold'], **sizes)
+        mending=settings['mending'], residual_threshold=settings['residual_threshold'], **sizes)
     init_wf = partial(init_two_pass_wf, residual_threshold=settings['residual_threshold']) if settings['two_pass'] \
         else init_qsm_wf
     qsm_wf = init_wf(

@@ -185,7 +185,7 @@ def _field_mapping(settings):
             'Unwrapping': _algorithm(UNWRAPPING, settings['unwrapping']),
             'EchoFit': _algorithm(ECHO_FITS, settings['echo_fit']),
             'ResidualThreshold': settings['residual_threshold'], 'PhaseSign': settings['phase_sign'],
-            'Bipolar': settings['bipolar']}
+            'Bipolar': settings['bipolar'], 'Mending': settings['mending']}
 
 
 def _algorithm(table, name):

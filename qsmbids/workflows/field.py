@@ -8,8 +8,8 @@ from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
 
 def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir=(0., 0., 1.), offset='mcpc3ds',
-                  unwrapping='romeo', fit='nonlinear', bipolar='auto', residual_threshold=0.3, threads=1,
-                  name='field_wf'):
+                  unwrapping='romeo', fit='nonlinear', bipolar='auto', mending=True, residual_threshold=0.3,
+                  threads=1, name='field_wf'):
     """Return a workflow from wrapped phase to total field.
 
     Parameters
@@ -27,6 +27,8 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
         Names in the tables of :mod:`qsmbids.core.methods`.
     bipolar : {'auto', 'yes', 'no'}
         Whether to correct a phase that alternates between the echoes.
+    mending : bool
+        Whether doubtful voxels are moved by whole turns.
     residual_threshold : float
         Largest relative residual of the echo fit to trust.
     threads : int
@@ -50,7 +52,7 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     several = len(echo_times) > 1
     offset = offset if several else 'none'
     workflow = DescribedWorkflow(name=name)
-    workflow.__desc__ = _describe(len(echo_times), offset, unwrapping, fit, bipolar, residual_threshold)
+    workflow.__desc__ = _describe(len(echo_times), offset, unwrapping, fit, bipolar, mending, residual_threshold)
     inputnode = fields('phase', 'magnitude', 'brain_mask', name='inputnode')
     outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', 'weight', 'notes',
                         name='outputnode')
@@ -62,7 +64,7 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
                          voxels=voxels)
     mend = numeric_node(
         MendField(echo_times=list(echo_times), voxel_size=voxel_size, b0_dir=b0_dir,
-                  center_frequency_hz=center_frequency_hz, threshold=residual_threshold),
+                  center_frequency_hz=center_frequency_hz, threshold=residual_threshold, mend=mending),
         'mend', buffers=8 + len(echo_times), voxels=voxels, threads=threads)
     maps = [(name, name) for name in ('residual', 'quality')]
     workflow.connect([
@@ -78,7 +80,7 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     return workflow
 
 
-def _describe(echoes, offset, unwrapping, fit, bipolar, threshold):
+def _describe(echoes, offset, unwrapping, fit, bipolar, mending, threshold):
     several, sentences = echoes > 1, []
     if echoes > 2 and bipolar != 'no':
         sentences.append('A phase that alternates between the echoes, as a bipolar readout leaves it, was looked for '
@@ -89,6 +91,8 @@ def _describe(echoes, offset, unwrapping, fit, bipolar, threshold):
     if several:
         sentences.append(f'The total field was found by {cite(ECHO_FITS[fit])}; voxels with a relative residual of '
                          f'{threshold:g} or more were left out.')
-    sentences.append('Doubtful voxels that trusted ones enclose were moved by whole turns where dipoles that explain '
-                     'the field around them say so; those that hold nothing but noise took the field of these dipoles.')
+    if mending:
+        sentences.append('Doubtful voxels that trusted ones enclose were moved by whole turns where dipoles that '
+                         'explain the field around them say so; those that hold nothing but noise took the field of '
+                         'these dipoles.')
     return ' '.join(sentences)

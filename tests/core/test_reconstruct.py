@@ -86,6 +86,19 @@ def test_the_weight_is_used_and_the_result_says_by_what_it_was_made():
         reconstruct(phase, magnitude, ECHO_TIMES, weighting='some', **common)
 
 
+def test_a_field_is_mended_unless_that_is_refused():
+    phase, magnitude, mask, _ = (v[28:68, 28:68, 28:68] for v in scan(sphere))
+    # A voxel of pure noise inside the mask, of which no echo knows anything.
+    magnitude, phase = magnitude.copy(), phase.copy()
+    magnitude[8, 20, 20] = 1e-3 * magnitude.max()
+    phase[8, 20, 20] += 2.5
+    mended, plain = (reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, voxel_size=(1, 1, 1), mask=mask,
+                                 phase_units='rad', bipolar='no', mending=mending, inversion='tkd', threads=1)
+                     for mending in (True, False))
+    changed = mended.total_field != plain.total_field
+    assert changed[8, 20, 20] and np.count_nonzero(changed) < 20 and len(mended.notes) == len(plain.notes) + 1
+
+
 def test_medi_gets_magnitude_and_fluid():
     phase, magnitude, mask, _ = (v[28:68, 28:68, 28:68] for v in scan(sphere))
     result = reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, voxel_size=(1, 1, 1), mask=mask, phase_units='rad',

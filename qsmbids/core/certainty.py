@@ -34,6 +34,13 @@ def noise_level(magnitude, residual, mask):
     return float(np.sqrt(np.median(energy) / (2 * gammaincinv(spare / 2, 0.5))))
 
 
+def data_weight(weighting, magnitude, residual, echo_times, mask, threshold=0.3):
+    """Return how much each voxel counts in an inversion: `residual_weight`, `field_weight`, or None for 'none'."""
+    if weighting == 'residual':
+        return residual_weight(residual, mask, threshold)
+    return field_weight(magnitude, residual, echo_times, mask) if weighting == 'certainty' else None
+
+
 def residual_weight(residual, mask, threshold=0.3):
     """Return how little the echoes disagree: 1 for no residual, 0 from a threshold on.
 

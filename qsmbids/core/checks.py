@@ -37,6 +37,14 @@ def check_weight(weight, mask):
     return weight
 
 
+def check_weighted_field(field, mask, voxel_size, weight=None):
+    """Return a field, its mask, the voxel size and its weight, by default 1, each as its own check returns it."""
+    mask = check_mask(mask)
+    field = check_volume('field', field, mask)
+    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
+    return field, mask, check_voxel_size(voxel_size), weight
+
+
 def check_same_shape(**volumes):
     """Raise ValueError unless all `volumes` have the shape of the first of them."""
     (first, reference), *others = volumes.items()

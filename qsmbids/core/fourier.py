@@ -40,6 +40,13 @@ def irfftn(spectrum, size, shape=None):
     return volume[tuple(slice(n) for n in shape)]
 
 
+def convolve(volume, kernel):
+    """Return the periodic convolution of a volume with a kernel that is given as a half spectrum."""
+    spectrum = rfftn(volume, volume.shape)
+    spectrum *= kernel
+    return irfftn(spectrum, volume.shape)
+
+
 def frequencies(size, voxel_size):
     """Return the spatial frequencies of a half spectrum, one broadcastable array per axis.
 

@@ -1,6 +1,7 @@
 """The grid that background removal and inversion share: a mask's bounding box with a margin, and the gradient on it."""
 
 import numpy as np
+from numba import njit, prange
 
 from qsmbids.core.fourier import fast_size, frequencies
 
@@ -28,6 +29,14 @@ def embed(volume, mask, box, size, outside=0.):
     return padded
 
 
+def embed_mask(mask, box, size):
+    """Return which voxels of a volume of `size` that starts with the box are in the mask."""
+    inside = mask[box]
+    padded = np.zeros(size, bool)
+    padded[tuple(slice(n) for n in inside.shape)] = inside
+    return padded
+
+
 def place(padded, mask, box):
     """Return a map of the mask's shape with the start of `padded` in `box`, and zero outside the mask."""
     inside = mask[box]
@@ -41,3 +50,22 @@ def squared_gradient(size, voxel_size):
     x, y, z = (np.square(2 / step * np.sin(np.pi * step * k)) for k, step in zip(frequencies(size, voxel_size),
                                                                                  voxel_size))
     return (x + y + z).astype(np.float32, copy=False)
+
+
+@njit(cache=True, parallel=True)
+def add_weighted_laplacian(volume, weight, out):
+    """Add ``G^T weight G volume`` to `out`, for forward differences and a weight per axis, shape (3, nx, ny, nz)."""
+    nx, ny, nz = volume.shape
+    for i in prange(nx):
+        behind_x, ahead_x = i - 1 if i else nx - 1, i + 1 if i + 1 < nx else 0
+        for j in range(ny):
+            behind_y, ahead_y = j - 1 if j else ny - 1, j + 1 if j + 1 < ny else 0
+            for k in range(nz):
+                behind_z, ahead_z = k - 1 if k else nz - 1, k + 1 if k + 1 < nz else 0
+                here = volume[i, j, k]
+                out[i, j, k] += (weight[0, i, j, k] * (here - volume[ahead_x, j, k])
+                                 + weight[1, i, j, k] * (here - volume[i, ahead_y, k])
+                                 + weight[2, i, j, k] * (here - volume[i, j, ahead_z])
+                                 + weight[0, behind_x, j, k] * (here - volume[behind_x, j, k])
+                                 + weight[1, i, behind_y, k] * (here - volume[i, behind_y, k])
+                                 + weight[2, i, j, behind_z] * (here - volume[i, j, behind_z]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmbids.core.certainty import field_weight, residual_weight
+from qsmbids.core.certainty import data_weight
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import combine_magnitude, prepare_echoes
 from qsmbids.core.fieldmap import total_field
@@ -155,7 +155,7 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         remove = BACKGROUND[background]
         local, known = remove.load()(total, reliable, voxel_size, b0_dir=b0_dir,
                                      **remove.arguments(background_parameters))
-        weight = _data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)
+        weight = data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
         warnings = list(echoes.warnings)
         csf = None
@@ -171,10 +171,3 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                      relaxation=relaxation, csf_mask=csf, reference=referenced.used,
                      references=referenced.references, parameters=solution.parameters, automatic=solution.automatic,
                      notes=notes, warnings=(*warnings, *referenced.warnings))
-
-
-def _data_weight(weighting, magnitude, residual, echo_times, mask, threshold):
-    """Return how much each voxel counts in the inversion, or None if all count alike."""
-    if weighting == 'residual':
-        return residual_weight(residual, mask, threshold)
-    return field_weight(magnitude, residual, echo_times, mask) if weighting == 'certainty' else None

@@ -2,10 +2,10 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.certainty import field_weight, residual_weight
+from qsmbids.core.certainty import data_weight
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.mending import mend_field
-from qsmbids.core.methods import BIPOLAR, ECHO_FITS, OFFSETS, UNWRAPPING
+from qsmbids.core.methods import BIPOLAR, ECHO_FITS, OFFSETS, UNWRAPPING, WEIGHTINGS
 from qsmbids.core.phase import ppm_to_hz
 from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
@@ -57,13 +57,11 @@ class MendFieldInputSpec(GridInputSpec):
     echo_times = traits.List(traits.Float, mandatory=True, desc='s')
     center_frequency_hz = traits.Float(mandatory=True, desc='turns Hz into ppm')
     threshold = traits.Float(0.3, usedefault=True, desc='largest residual and least quality to trust')
-    mend = traits.Bool(True, usedefault=True, desc='whether the field is changed, not only its certainty told')
     notes = traits.List(traits.Str, desc='what was done before')
 
 
 class MendFieldOutputSpec(TraitedSpec):
     field = File(desc='ppm')
-    weight = File(desc='how certain the field is, 0 to 1')
     notes = traits.List(traits.Str, desc='what was done')
 
 
@@ -73,36 +71,37 @@ class MendField(NumericInterface):
 
     def _compute(self, folder):
         chosen = self.inputs
-        magnitude, mask, residual = load_array(chosen.magnitude), load_mask(chosen.mask), load_array(chosen.residual)
-        field, notes = load_array(chosen.field), given(chosen.notes, [])
-        if chosen.mend:
-            result = mend_field(field, mask, residual, load_array(chosen.quality), magnitude, chosen.echo_times,
-                                chosen.voxel_size, chosen.center_frequency_hz, b0_dir=chosen.b0_dir,
-                                threshold=chosen.threshold)
-            field, notes = result.field, [*notes, *result.notes]
-        weight = field_weight(magnitude, residual, chosen.echo_times, mask)
-        self._results['field'] = save_array(folder / 'field.nii', field, chosen.field)
-        self._results['weight'] = save_array(folder / 'weight.nii', weight, chosen.field)
-        self._results['notes'] = notes
+        result = mend_field(load_array(chosen.field), load_mask(chosen.mask), load_array(chosen.residual),
+                            load_array(chosen.quality), load_array(chosen.magnitude), chosen.echo_times,
+                            chosen.voxel_size, chosen.center_frequency_hz, b0_dir=chosen.b0_dir,
+                            threshold=chosen.threshold)
+        self._results['field'] = save_array(folder / 'field.nii', result.field, chosen.field)
+        self._results['notes'] = [*given(chosen.notes, []), *result.notes]
 
 
-class ResidualWeightInputSpec(NumericInputSpec):
+class DataWeightInputSpec(NumericInputSpec):
+    weighting = traits.Enum(*WEIGHTINGS, mandatory=True, desc='by what voxels are weighed')
+    magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
     residual = File(exists=True, mandatory=True, desc='relative residual of the echo fit')
     mask = File(exists=True, mandatory=True, desc='where to weigh')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='s')
     threshold = traits.Float(0.3, usedefault=True, desc='residual that counts as nothing')
 
 
-class ResidualWeightOutputSpec(TraitedSpec):
+class DataWeightOutputSpec(TraitedSpec):
     weight = File(desc='0 to 1')
 
 
-class ResidualWeight(NumericInterface):
-    input_spec = ResidualWeightInputSpec
-    output_spec = ResidualWeightOutputSpec
+class DataWeight(NumericInterface):
+    input_spec = DataWeightInputSpec
+    output_spec = DataWeightOutputSpec
 
     def _compute(self, folder):
-        weight = residual_weight(load_array(self.inputs.residual), load_mask(self.inputs.mask), self.inputs.threshold)
-        self._results['weight'] = save_array(folder / 'weight.nii', weight, self.inputs.residual)
+        chosen = self.inputs
+        magnitude = load_array(chosen.magnitude) if chosen.weighting == 'certainty' else None
+        weight = data_weight(chosen.weighting, magnitude, load_array(chosen.residual),
+                             chosen.echo_times, load_mask(chosen.mask), chosen.threshold)
+        self._results['weight'] = save_array(folder / 'weight.nii', weight, chosen.residual)
 
 
 class FieldToHertzInputSpec(NumericInputSpec):

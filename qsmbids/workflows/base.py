@@ -8,7 +8,7 @@ from qsmbids.bids import find_brain_mask, find_r2_map
 from qsmbids.core.methods import departures
 from qsmbids.core.separation import tissue_r2
 from qsmbids.interfaces.echoes import PrepareEchoes
-from qsmbids.interfaces.field import FieldToHertz, ResidualWeight
+from qsmbids.interfaces.field import DataWeight, FieldToHertz
 from qsmbids.interfaces.figures import DrawFigures
 from qsmbids.interfaces.quality import AssessQuality
 from qsmbids.workflows.derivatives import init_ds_wf, list_outputs
@@ -198,7 +198,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                                 ('outputnode.chi', 'chi')]),
         (field_wf, node('ds_wf'), [('outputnode.reliable_mask', 'inputnode.reliable_mask')]),
         (qsm_wf, node('ds_wf'), [('outputnode.qsm_mask', 'inputnode.qsm_mask')])])
-    _add_weight(workflow, settings, sizes, qsm_wf)
+    _add_weight(workflow, acquisition, settings, sizes)
     if settings['two_pass']:
         workflow.connect([
             (node('masking_wf'), qsm_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
@@ -225,18 +225,20 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
                               (to_hertz, node('ds_wf'), [('field', f'inputnode.{port}')])])
 
 
-def _add_weight(workflow, settings, sizes, qsm_wf):
+def _add_weight(workflow, acquisition, settings, sizes):
     """Connect what says how much each voxel counts in the inversion."""
-    field_wf = workflow.get_node('field_wf')
-    if settings['weighting'] != 'none':
-        workflow.__desc__ = f'Inversions weigh voxels by {_WEIGHTS[settings["weighting"]]}.'
-    if settings['weighting'] == 'certainty':
-        workflow.connect([(field_wf, qsm_wf, [('outputnode.weight', 'inputnode.weight')])])
-    elif settings['weighting'] == 'residual':
-        weigh = numeric_node(ResidualWeight(threshold=settings['residual_threshold']), 'weigh', buffers=4, **sizes)
-        workflow.connect([
-            (field_wf, weigh, [('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'mask')]),
-            (weigh, qsm_wf, [('weight', 'inputnode.weight')])])
+    if settings['weighting'] == 'none':
+        return
+    node = workflow.get_node
+    workflow.__desc__ = f'Inversions weigh voxels by {_WEIGHTS[settings["weighting"]]}.'
+    weigh = numeric_node(
+        DataWeight(weighting=settings['weighting'], echo_times=list(acquisition.echo_times),
+                   threshold=settings['residual_threshold']),
+        'weigh', buffers=4 + len(acquisition.echo_times), **sizes)
+    workflow.connect([
+        (node('prepare'), weigh, [('magnitude', 'magnitude')]),
+        (node('field_wf'), weigh, [('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'mask')]),
+        (weigh, node('qsm_wf'), [('weight', 'inputnode.weight')])])
 
 
 def _add_separation(workflow, acquisition, methods, sizes):

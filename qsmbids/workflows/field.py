@@ -44,8 +44,6 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     field
         ppm.
     residual, quality, unwrapped, reliable_mask
-    weight
-        How certain the field is, 0 to 1: the data weight of an inversion.
     notes
         What was done to the field.
     """
@@ -54,29 +52,31 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     workflow = DescribedWorkflow(name=name)
     workflow.__desc__ = _describe(len(echo_times), offset, unwrapping, fit, bipolar, mending, residual_threshold)
     inputnode = fields('phase', 'magnitude', 'brain_mask', name='inputnode')
-    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', 'weight', 'notes',
-                        name='outputnode')
+    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', 'notes', name='outputnode')
     total_field = numeric_node(
         TotalField(echo_times=list(echo_times), voxel_size=voxel_size, center_frequency_hz=center_frequency_hz,
                    offset=offset, unwrapping=unwrapping, fit=fit, bipolar=bipolar),
         'total_field', buffers=12 + 4 * len(echo_times), voxels=voxels, threads=threads)
     trust = numeric_node(ReliableMask(threshold=residual_threshold), 'trust', buffers=5,
                          voxels=voxels)
-    mend = numeric_node(
-        MendField(echo_times=list(echo_times), voxel_size=voxel_size, b0_dir=b0_dir,
-                  center_frequency_hz=center_frequency_hz, threshold=residual_threshold, mend=mending),
-        'mend', buffers=8 + len(echo_times), voxels=voxels, threads=threads)
     maps = [(name, name) for name in ('residual', 'quality')]
     workflow.connect([
         (inputnode, total_field, [('phase', 'phase'), ('magnitude', 'magnitude'), ('brain_mask', 'mask')]),
         (inputnode, trust, [('brain_mask', 'mask')]),
         (total_field, trust, maps),
-        (inputnode, mend, [('magnitude', 'magnitude')]),
-        (total_field, mend, [('field', 'field'), ('notes', 'notes'), *maps]),
-        (trust, mend, [('mask', 'mask')]),
         (total_field, outputnode, [('unwrapped', 'unwrapped'), *maps]),
-        (mend, outputnode, [('field', 'field'), ('weight', 'weight'), ('notes', 'notes')]),
         (trust, outputnode, [('mask', 'reliable_mask')])])
+    last = total_field
+    if mending:
+        last = numeric_node(
+            MendField(echo_times=list(echo_times), voxel_size=voxel_size, b0_dir=b0_dir,
+                      center_frequency_hz=center_frequency_hz, threshold=residual_threshold),
+            'mend', buffers=8 + len(echo_times), voxels=voxels, threads=threads)
+        workflow.connect([
+            (inputnode, last, [('magnitude', 'magnitude')]),
+            (total_field, last, [('field', 'field'), ('notes', 'notes'), *maps]),
+            (trust, last, [('mask', 'mask')])])
+    workflow.connect([(last, outputnode, [('field', 'field'), ('notes', 'notes')])])
     return workflow
 
 

@@ -5,8 +5,8 @@ import numpy as np
 from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
 from qsmbids.core.dipole import dipole_kernel
-from qsmbids.core.fourier import fast_size, irfftn, rfftn
-from qsmbids.core.grid import bounding_box, place
+from qsmbids.core.fourier import convolve, fast_size
+from qsmbids.core.grid import bounding_box, embed, embed_mask, place
 
 
 def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margin=16.0, tol=1e-4, max_iterations=30):
@@ -61,26 +61,18 @@ def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margi
     # The transform is periodic: what lies behind the end also lies before the start.
     size = fast_size(shape, np.ceil(2 * margin / np.array(voxel_size)).astype(int))
     kernel = dipole_kernel(size, voxel_size, b0_dir)
-    corner = tuple(slice(n) for n in shape)
-    inside = np.zeros(size, bool)
-    inside[corner] = mask[box]
-    total = np.zeros(size, np.float32)
-    np.copyto(total[corner], field[box], where=mask[box])
-
-    def convolve(volume):
-        spectrum = rfftn(volume, size)
-        spectrum *= kernel
-        return irfftn(spectrum, size)
+    inside = embed_mask(mask, box, size)
+    total = embed(field, mask, box, size)
 
     def normal(sources):
-        induced = convolve(sources)
+        induced = convolve(sources, kernel)
         induced *= inside
-        induced = convolve(induced)
+        induced = convolve(induced, kernel)
         induced[inside] = 0
         return induced
 
-    right = convolve(total)
+    right = convolve(total, kernel)
     right[inside] = 0
     sources = conjugate_gradients(normal, right, tol, max_iterations)
-    total -= convolve(sources)
+    total -= convolve(sources, kernel)
     return place(total, mask, box), mask.copy()

@@ -3,10 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
-from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
-from qsmbids.core.inversion.lsqr import convolve
+from qsmbids.core.fourier import convolve
+from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size, place, squared_gradient
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.inversion.variational import (RELAXATION, field_split_update, gradient_scale,
                                                 least_squares_update, minimize_tv)
@@ -60,11 +60,8 @@ def invert_hdqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, l
     ----------
     Lambert M, Tejos C, Langkammer C, Milovic C. Magn Reson Med 2022;88:962-972.
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(l1_iterations=l1_iterations, tol=tol, max_iterations=max_iterations)
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
     if lambda_ is None:
@@ -76,7 +73,7 @@ def invert_hdqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, l
     shape = mask[box].shape
     threshold = gradient_scale(field, mask)
     kernel = dipole_kernel(size, voxel_size, b0_dir)
-    region = embed(mask, mask, box, size).astype(bool)
+    region = embed_mask(mask, box, size)
     data = embed(field, mask, box, size)
     bound = embed(weight, mask, box, size)
     bound *= np.float32(_BOUND * np.median(np.abs(field[mask])))

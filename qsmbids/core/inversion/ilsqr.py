@@ -1,16 +1,15 @@
 """Inversion by weighted least squares whose streaks are estimated and taken away."""
 
 import numpy as np
-from numba import njit, prange
 from scipy import ndimage
 
 from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
 from qsmbids.core.dipole import dipole_kernel
-from qsmbids.core.fourier import frequencies, irfftn, rfftn
-from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
+from qsmbids.core.fourier import convolve, frequencies, irfftn, rfftn
+from qsmbids.core.grid import add_weighted_laplacian, bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.direct import sign
-from qsmbids.core.inversion.lsqr import convolve, least_squares
+from qsmbids.core.inversion.lsqr import least_squares
 
 # Between these percentiles of the field's Laplacian, the data weight falls from one to zero.
 _LAPLACIAN_PERCENTILES = 60, 99.9
@@ -132,27 +131,11 @@ def _flatness(volume, inside, voxel_size):
 
 def _streaks(volume, flat, cone, voxel_size, tol, max_iterations):
     """Return what has the weighted gradients of `volume` and lies in the cone."""
-    curvature = np.empty_like(volume)
-    squared = np.square(flat)
-    per_mm = np.divide(1, np.square(voxel_size)).astype(np.float32)
+    weight = np.square(flat)
+    weight *= np.divide(1, np.square(voxel_size)).astype(np.float32)[:, None, None, None]
 
     def bend(x):
-        _weighted_laplacian(x, squared, per_mm, curvature)
+        curvature = np.zeros_like(x)
+        add_weighted_laplacian(x, weight, curvature)
         return convolve(curvature, cone)
     return conjugate_gradients(bend, bend(volume), tol, max_iterations)
-
-
-@njit(cache=True, parallel=True)
-def _weighted_laplacian(x, weight, per_mm, out):
-    """Write ``G^T weight G x``, which is periodic."""
-    nx, ny, nz = x.shape
-    for i in prange(nx):
-        for j in range(ny):
-            for k in range(nz):
-                here = x[i, j, k]
-                ahead = (weight[0, i, j, k] * per_mm[0] * (here - x[(i + 1) % nx, j, k])
-                         + weight[1, i, j, k] * per_mm[1] * (here - x[i, (j + 1) % ny, k])
-                         + weight[2, i, j, k] * per_mm[2] * (here - x[i, j, (k + 1) % nz]))
-                out[i, j, k] = ahead + (weight[0, i - 1, j, k] * per_mm[0] * (here - x[i - 1, j, k])
-                                        + weight[1, i, j - 1, k] * per_mm[1] * (here - x[i, j - 1, k])
-                                        + weight[2, i, j, k - 1] * per_mm[2] * (here - x[i, j, k - 1]))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
-from qsmbids.core.fourier import irfftn, rfftn
+from qsmbids.core.fourier import convolve, irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.inversion.variational import gradient_scale, minimize_tv
@@ -57,11 +57,8 @@ def invert_rts(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, del
     ----------
     Kames C, Wiggermann V, Rauscher A. NeuroImage 2018;167:276-283.
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(delta=delta, tv_iterations=tv_iterations)
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
     if lsqr_iterations is None:
@@ -106,13 +103,6 @@ def least_squares(data, weight, kernel, iterations, tol=0.):
         induced *= step
         residual -= induced
     return chi
-
-
-def convolve(volume, kernel):
-    """Return the periodic convolution of a volume with a kernel that is given as a half spectrum."""
-    spectrum = rfftn(volume, volume.shape)
-    spectrum *= kernel
-    return irfftn(spectrum, volume.shape)
 
 
 def _filling_update(known, well_conditioned, squared_gradient):

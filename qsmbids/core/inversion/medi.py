@@ -5,11 +5,10 @@ from numba import njit, prange
 
 from qsmbids.core.background.balls import BallFilter, ball_radius, high_pass
 from qsmbids.core.background.resharp import conjugate_gradients
-from qsmbids.core.checks import (check_mask, check_positive, check_same_shape, check_volume, check_voxel_size,
-                                 check_weight)
+from qsmbids.core.checks import check_positive, check_same_shape, check_volume, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
-from qsmbids.core.fourier import irfftn, rfftn
-from qsmbids.core.grid import bounding_box, embed, padded_size, place
+from qsmbids.core.fourier import convolve, irfftn, rfftn
+from qsmbids.core.grid import add_weighted_laplacian, bounding_box, embed, embed_mask, padded_size, place
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.inversion.variational import gradient_scale
@@ -125,14 +124,11 @@ def invert_medi0(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, m
     ----------
     Liu Z, Spincemaille P, Yao Y, Zhang Y, Wang Y. Magn Reson Med 2018;79:2795-2803.
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(phase_scale=phase_scale, csf_weight=csf_weight, tol=tol, max_iterations=max_iterations,
                    cg_tol=cg_tol, cg_iterations=cg_iterations)
     if not 0 <= edges < 1:
         raise ValueError(f'edges is {edges}, must be at least 0 and below 1')
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     magnitude = np.ones_like(field) if magnitude is None else check_volume('magnitude', magnitude, mask)
     fluid = np.zeros_like(mask) if csf is None else np.asarray(csf, dtype=bool)
     check_same_shape(mask=mask, csf=fluid)
@@ -153,7 +149,7 @@ def invert_medi0(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, m
     data, squared, kernel = _equations(field, weight, mask, box, size, voxel_size, b0_dir, smv_radius)
     del magnitude, weight, smooth
     data *= np.float32(phase_scale)
-    refine = embed(mask, mask, box, size).astype(bool) if merit else None
+    refine = embed_mask(mask, box, size) if merit else None
     phase = _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterations, cg_tol, cg_iterations)
     phase /= np.float32(phase_scale)
     return place(phase, mask, box)
@@ -205,7 +201,7 @@ def _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterat
     for _ in range(max_iterations):
         penalty.linearize(phase, rounding)
         rounding = _ROUNDING * scale
-        residual = _convolve(phase, kernel)
+        residual = convolve(phase, kernel)
         residual -= data
         if refine is not None:
             weight = _without_outliers(squared, residual, refine)
@@ -222,7 +218,7 @@ def _descent(phase, residual, weight, kernel, penalty):
     """Return minus the gradient of the cost; `residual` is used up."""
     np.sin(residual, out=residual)
     residual *= weight
-    gradient = _convolve(residual, kernel)
+    gradient = convolve(residual, kernel)
     penalty.add(phase, gradient)
     return np.negative(gradient, out=gradient)
 
@@ -235,7 +231,7 @@ def _step(right, weight, kernel, penalty, cg_tol, cg_iterations):
 
     def normal(volume):
         volume = scaling * volume
-        image = _convolve(volume, kernel)
+        image = convolve(volume, kernel)
         image *= weight
         spectrum = rfftn(image, image.shape)
         del image  # not two of them at a time
@@ -249,12 +245,6 @@ def _step(right, weight, kernel, penalty, cg_tol, cg_iterations):
     step = conjugate_gradients(normal, right, cg_tol, cg_iterations)
     step *= scaling
     return step
-
-
-def _convolve(volume, kernel):
-    spectrum = rfftn(volume, volume.shape)
-    spectrum *= kernel
-    return irfftn(spectrum, volume.shape)
 
 
 def _without_outliers(squared, residual, inside):
@@ -297,7 +287,7 @@ class _Penalty:
 
     def add(self, volume, out):
         """Add the gradient of the quadratic form at `volume` to `out`."""
-        _add_smoothness(volume, self._stiffness, out)
+        add_weighted_laplacian(volume, self._stiffness, out)
         if self._fluid.any():
             values = volume[self._fluid]
             out[self._fluid] += self._fluid_weight * (values - values.mean())
@@ -321,21 +311,3 @@ def _stiffen(phase, per_mm, strength, rounding, stiffness):
                     if stiffness[axis, i, j, k] > 0:
                         stiffness[axis, i, j, k] = (strength * per_mm[axis] * per_mm[axis]
                                                     / np.sqrt(slope * slope + rounding * rounding))
-
-
-@njit(cache=True, parallel=True)
-def _add_smoothness(volume, stiffness, out):
-    nx, ny, nz = volume.shape
-    for i in prange(nx):
-        behind_x, ahead_x = i - 1 if i else nx - 1, i + 1 if i + 1 < nx else 0
-        for j in range(ny):
-            behind_y, ahead_y = j - 1 if j else ny - 1, j + 1 if j + 1 < ny else 0
-            for k in range(nz):
-                behind_z, ahead_z = k - 1 if k else nz - 1, k + 1 if k + 1 < nz else 0
-                here = volume[i, j, k]
-                out[i, j, k] += (stiffness[0, i, j, k] * (here - volume[ahead_x, j, k])
-                                 + stiffness[1, i, j, k] * (here - volume[i, ahead_y, k])
-                                 + stiffness[2, i, j, k] * (here - volume[i, j, ahead_z])
-                                 + stiffness[0, behind_x, j, k] * (here - volume[behind_x, j, k])
-                                 + stiffness[1, i, behind_y, k] * (here - volume[i, behind_y, k])
-                                 + stiffness[2, i, j, behind_z] * (here - volume[i, j, behind_z]))

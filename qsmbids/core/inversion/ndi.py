@@ -3,10 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
+from qsmbids.core.fourier import convolve
 from qsmbids.core.grid import bounding_box, embed, padded_size, place
-from qsmbids.core.inversion.lsqr import convolve
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import DESCENT_STEP, automatic_strength
 
@@ -56,11 +56,8 @@ def invert_ndi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, pha
     ----------
     Polak D, Chatnuntawech I, Yoon J, et al. NMR Biomed 2020;33:e4271, eqs. 4 and 5.
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(phase_scale=phase_scale, lambda_=lambda_)
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
     if iterations is None:

@@ -3,12 +3,12 @@
 import numpy as np
 from numba import njit, prange
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
-from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
+from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size, place, squared_gradient
 from qsmbids.core.inversion.strength import automatic_strength
-from qsmbids.core.inversion.variational import RELAXATION, gradient_scale, minimize_tv
+from qsmbids.core.inversion.variational import RELAXATION, field_split_update, gradient_scale, minimize_tv
 
 PHASE_SCALE = 20.
 """Phase in rad that 1 ppm makes at 3 T in an echo time of 25 ms."""
@@ -117,11 +117,8 @@ def invert_whqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, p
 
 
 def _minimize(make_update, field, mask, voxel_size, b0_dir, weight, phase_scale, lambda_, tol, max_iterations):
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(phase_scale=phase_scale, tol=tol, max_iterations=max_iterations)
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
     if lambda_ is None:
@@ -133,7 +130,7 @@ def _minimize(make_update, field, mask, voxel_size, b0_dir, weight, phase_scale,
     threshold = phase_scale * gradient_scale(field, mask)
     data = embed(field, mask, box, size)
     data *= np.float32(phase_scale)
-    inside = embed(mask, mask, box, size).astype(bool)
+    inside = embed_mask(mask, box, size)
     update = make_update(data, embed(np.square(weight), mask, box, size), inside,
                          dipole_kernel(size, voxel_size, b0_dir),
                          squared_gradient(size, voxel_size), np.float32(phase_scale * lambda_ / threshold))
@@ -144,25 +141,9 @@ def _minimize(make_update, field, mask, voxel_size, b0_dir, weight, phase_scale,
 
 def _phase_update(data, squared, _, kernel, squared_gradient, penalty):
     """Return the step of `minimize_tv` for a phase in rad, which keeps a split of it between its calls."""
-    size = data.shape
-    from_gradient = squared_gradient * penalty
-    from_gradient += _DATA_PENALTY * np.square(kernel)
-    from_gradient[0, 0, 0] = 1
-    from_phase = np.divide(_DATA_PENALTY * kernel, from_gradient)
-    np.divide(penalty, from_gradient, out=from_gradient)
-    state, target = data.copy(), data.copy()
-
-    def update(divergence):
-        spectrum = rfftn(target, size)
-        spectrum *= from_phase
-        if divergence is not None:
-            part = rfftn(divergence, size)
-            part *= from_gradient
-            spectrum += part
-            del part
-        _relax_phase(irfftn(spectrum * kernel, size), data, squared, state, target, _DATA_PENALTY, _RELAXATION)
-        return irfftn(spectrum, size)
-    return update
+    def relax(induced, state, target):
+        _relax_phase(induced, data, squared, state, target, _DATA_PENALTY, _RELAXATION)
+    return field_split_update(data.copy(), kernel, squared_gradient, penalty, relax, _DATA_PENALTY)
 
 
 def _harmonic_update(data, squared, inside, kernel, squared_gradient, penalty, beta):

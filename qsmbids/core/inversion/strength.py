@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, prange
 from scipy.optimize import minimize_scalar, nnls
 
-from qsmbids.core.checks import check_mask, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import frequencies, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size
@@ -133,12 +133,9 @@ def estimate_spectra(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=Non
     -------
     Spectra
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         raise ValueError('field is zero inside the mask, must hold what a strength can be chosen by')
-    weight = np.ones_like(field) if weight is None else check_weight(weight, mask)
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
     squares = [np.square(2 / step * np.sin(np.pi * step * k.ravel()))

@@ -3,10 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import frequencies, irfftn, rfftn
-from qsmbids.core.grid import bounding_box, embed, padded_size, place
+from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size, place
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.inversion.variational import (DATA_PENALTY, RELAXATION, cut, gradient_scale, relax_field,
                                                 write_divergence)
@@ -69,11 +69,8 @@ def invert_tgv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lam
     Langkammer C, Bredies K, Poser BA, et al. NeuroImage 2015;111:622-630 (the penalty, eq. 8). Bredies K, Kunisch K,
     Pock T. SIAM J Imaging Sci 2010;3:492-526.
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(ratio=ratio, tol=tol, max_iterations=max_iterations)
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
     if lambda_ is None:
@@ -84,7 +81,7 @@ def invert_tgv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lam
     scale = gradient_scale(field, mask)
     share = embed(np.square(weight), mask, box, size)
     share /= share + np.float32(DATA_PENALTY)
-    chi = _minimize(embed(field, mask, box, size), share, embed(mask, mask, box, size).astype(bool),
+    chi = _minimize(embed(field, mask, box, size), share, embed_mask(mask, box, size),
                     dipole_kernel(size, voxel_size, b0_dir), voxel_size, lambda_, ratio, scale, mask[box].shape, tol,
                     max_iterations)
     return place(chi, mask, box)

@@ -3,10 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
-from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
+from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size, place, squared_gradient
 from qsmbids.core.inversion.strength import automatic_strength
 
 # These set the pace of the iteration, not where it ends.
@@ -63,11 +63,8 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
     Bilgic B et al. Magn Reson Med 2014;72:1444-1459 (the gradient split). Milovic C et al. Magn Reson Med
     2018;80:814-821 (the field split). Eckstein J, Bertsekas DP. Math Program 1992;55:293-318 (over-relaxation).
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(tol=tol, max_iterations=max_iterations)
-    weight = check_weight(np.ones_like(field) if weight is None else weight, mask)
     if not field[mask].any():
         return np.zeros_like(field)
     if lambda_ is None:
@@ -81,7 +78,7 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
     update = least_squares_update(embed(field, mask, box, size), squared, dipole_kernel(size, voxel_size, b0_dir),
                                   squared_gradient(size, voxel_size), lambda_ / threshold)
     chi = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations,
-                      region=embed(mask, mask, box, size).astype(bool))
+                      region=embed_mask(mask, box, size))
     return place(chi, mask, box)
 
 
@@ -164,7 +161,7 @@ def least_squares_update(data, squared, kernel, squared_gradient, penalty, induc
     return field_split_update(data.copy() if induced is None else induced, kernel, squared_gradient, penalty, relax)
 
 
-def field_split_update(state, kernel, squared_gradient, penalty, relax):
+def field_split_update(state, kernel, squared_gradient, penalty, relax, data_penalty=DATA_PENALTY):
     """Return the step of `minimize_tv` for any data term that is a sum over voxels, by a split of the field.
 
     Parameters
@@ -178,6 +175,8 @@ def field_split_update(state, kernel, squared_gradient, penalty, relax):
         As for `least_squares_update`.
     relax : callable
         ``relax(induced, state, target)`` writes the next state with ``induced = d * chi``, and the target ``y - s``.
+    data_penalty : float, optional
+        Weight of the field's split.
 
     Returns
     -------
@@ -185,7 +184,7 @@ def field_split_update(state, kernel, squared_gradient, penalty, relax):
     """
     size = state.shape
     target = state.copy()
-    penalty = np.float32(penalty / DATA_PENALTY)
+    penalty = np.float32(penalty / data_penalty)
     from_gradient = squared_gradient
     from_gradient *= penalty
     from_gradient += np.square(kernel)

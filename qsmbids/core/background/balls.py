@@ -88,9 +88,11 @@ class BallFilter:
         self._size = fast_size(inside.shape, np.ceil(radius / np.array(voxel_size)).astype(int))
         self._high_pass = high_pass(radius, self._size, voxel_size)
 
-    def __call__(self, volume):
+    def __call__(self, volume, times=1):
+        """Return the volume filtered; twice is right for what is zero outside `kept`, and there only."""
         spectrum = rfftn(volume, self._size)
-        spectrum *= self._high_pass
+        for _ in range(times):
+            spectrum *= self._high_pass
         return irfftn(spectrum, self._size, self._shape)
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import convolve, fast_size
 from qsmbids.core.grid import bounding_box, embed, embed_mask, place
+from qsmbids.core.krylov import conjugate_gradients
 
 
 def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margin=16.0, tol=1e-4, max_iterations=30):

@@ -5,6 +5,7 @@ import numpy as np
 from qsmbids.core.background.balls import BallFilter, ball_radius
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
 from qsmbids.core.grid import bounding_box, place
+from qsmbids.core.krylov import conjugate_gradients, image_least_squares
 
 
 def remove_background_resharp(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), radius=6.0, lambda_=1e-4, tol=1e-3,
@@ -48,26 +49,24 @@ def remove_background_resharp(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), r
 
     Notes
     -----
-    Conjugate gradients, two pairs of Fourier transforms of the mask's bounding box per iteration.
+    Conjugate gradients in the space of what M H makes, where the operator ``M H H M + lambda_`` takes one pair of
+    Fourier transforms of the mask's bounding box per iteration.
 
     References
     ----------
     Sun H, Wilman AH. Magn Reson Med 2014;71:1151-1157.
     """
-    check_positive(lambda_=lambda_)
+    check_positive(lambda_=lambda_, tol=tol)
     values, ball, box, shape = _prepare(field, mask, voxel_size, radius)
-    damping = np.float32(lambda_)
 
-    def normal(volume):
-        passed = ball(volume)
+    def gram(passed):
+        passed = ball(passed, times=2)
         passed *= ball.kept
-        passed = ball(passed)
-        passed += damping * volume
         return passed
 
     passed = ball(values)
     passed *= ball.kept
-    local = conjugate_gradients(normal, ball(passed), tol, max_iterations)
+    local = ball(image_least_squares(gram, passed, tol, max_iterations, lambda_))
     return _grow(local, ball.kept, box, shape)
 
 
@@ -76,7 +75,7 @@ def remove_background_ismv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), radi
 
     The published iteration replaces the field by its mean over balls, and sets the border of the mask, where no ball
     fits, back to what was measured, until nothing changes: the background field is the measured one in the border, and
-    inside harmonic in the sense of the ball. Here the same fixed point is found by conjugate gradients,:
+    inside harmonic in the sense of the ball. Here the same fixed point is found by conjugate gradients:
     ``M H M local = M H field``, symbols as for `remove_background_resharp`.
 
     Parameters
@@ -118,44 +117,6 @@ def remove_background_ismv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), radi
 
     local = conjugate_gradients(inner, inner(values), tol, max_iterations)
     return _grow(local, ball.kept, box, shape)
-
-
-def conjugate_gradients(operator, right, tol, max_iterations):
-    """Solve ``operator(x) = right`` for a symmetric operator without negative eigenvalues, from zero.
-
-    Parameters
-    ----------
-    operator : callable
-        Takes and returns a float32 volume; what it returns may be written to.
-    right : ndarray, float32
-        Used up.
-    tol : float
-        Stop when the residual's length is below this part of that of `right`.
-    max_iterations : int
-
-    Returns
-    -------
-    ndarray, float32
-    """
-    check_positive(tol=tol, max_iterations=max_iterations)
-    x = np.zeros_like(right)
-    residual, direction = right, right.copy()
-    energy = first = np.vdot(residual, residual)
-    for _ in range(max_iterations):
-        if energy <= tol ** 2 * first:
-            break
-        image = operator(direction)
-        curvature = np.vdot(direction, image)
-        if curvature <= 0:
-            break
-        step = energy / curvature
-        x += step * direction
-        image *= step
-        residual -= image
-        before, energy = energy, np.vdot(residual, residual)
-        direction *= energy / before
-        direction += residual
-    return x
 
 
 def _prepare(field, mask, voxel_size, radius):

@@ -3,13 +3,13 @@
 import numpy as np
 from scipy import ndimage
 
-from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size, check_weight
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import convolve, frequencies, irfftn, rfftn
 from qsmbids.core.grid import add_weighted_laplacian, bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.direct import sign
 from qsmbids.core.inversion.lsqr import least_squares
+from qsmbids.core.krylov import conjugate_gradients
 
 # Between these percentiles of the field's Laplacian, the data weight falls from one to zero.
 _LAPLACIAN_PERCENTILES = 60, 99.9
@@ -59,7 +59,7 @@ def invert_ilsqr(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, c
 
     Notes
     -----
-    Two pairs of Fourier transforms per iteration of the first step, one per iteration of the second.
+    One pair of Fourier transforms per iteration of either step.
 
     References
     ----------

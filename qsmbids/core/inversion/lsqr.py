@@ -8,6 +8,7 @@ from qsmbids.core.fourier import convolve, irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, padded_size, place, squared_gradient
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.inversion.variational import gradient_scale, minimize_tv
+from qsmbids.core.krylov import image_least_squares
 
 
 def invert_rts(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, delta=0.15, lsqr_iterations=None,
@@ -49,9 +50,9 @@ def invert_rts(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, del
 
     Notes
     -----
-    Two pairs of Fourier transforms per iteration of the first step, one per iteration of the second. Peak memory is
-    about 13 volumes of the mask's bounding box with a margin. The well-conditioned part is held fixed in the
-    second step, which is the limit of a heavy penalty on its change.
+    One pair of Fourier transforms per iteration of either step. Peak memory is about 12 volumes of the mask's bounding
+    box with a margin. The well-conditioned part is held fixed in the second step, which is the limit of a heavy penalty
+    on its change.
 
     References
     ----------
@@ -75,34 +76,21 @@ def invert_rts(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, del
 
 
 def least_squares(data, weight, kernel, iterations, tol=0.):
-    """Return chi after some iterations of LSQR, in its form as conjugate gradients, on ``|weight (d * chi - data)|``.
+    """Return chi after some iterations of LSQR on ``|weight (d * chi - data)|``, one pair of Fourier transforms each.
 
     It ends early when the gradient is below `tol` of the first one. Volumes are periodic, the kernel is a half
-    spectrum. Two pairs of Fourier transforms per iteration. Paige CC, Saunders MA. ACM Trans Math Softw 1982;8:43-71.
+    spectrum.
     """
-    size = data.shape
-    weight = np.square(weight)
-    chi = np.zeros(size, np.float32)
-    residual = data.copy()
-    direction = np.zeros(size, np.float32)
-    before = np.inf
-    for iteration in range(iterations):
-        gradient = convolve(weight * residual, kernel)
-        energy = np.vdot(gradient, gradient)
-        if not iteration:
-            enough = tol ** 2 * energy
-        if energy <= enough:
-            break
-        direction *= energy / before
-        direction += gradient
-        before = energy
-        del gradient
-        induced = convolve(direction, kernel)
-        step = energy / np.vdot(induced, weight * induced)
-        chi += step * direction
-        induced *= step
-        residual -= induced
-    return chi
+    square = np.square(kernel)
+
+    def gram(volume):
+        volume = convolve(weight * volume, square)
+        volume *= weight
+        return volume
+
+    volume = image_least_squares(gram, weight * data, tol, iterations)
+    volume *= weight
+    return convolve(volume, kernel)
 
 
 def _filling_update(known, well_conditioned, squared_gradient):

@@ -4,7 +4,6 @@ import numpy as np
 from numba import njit, prange
 
 from qsmbids.core.background.balls import BallFilter, ball_radius, high_pass
-from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_positive, check_same_shape, check_volume, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import convolve, irfftn, rfftn
@@ -12,6 +11,7 @@ from qsmbids.core.grid import add_weighted_laplacian, bounding_box, embed, embed
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.inversion.variational import gradient_scale
+from qsmbids.core.krylov import conjugate_gradients
 
 # The length of a gradient is rounded where it is below this part of `gradient_scale`.
 _ROUNDING = 0.03

@@ -18,7 +18,7 @@ class Method:
     title : str
         What the methods text calls it.
     location : str
-        ``module:function`` of its implementation, relative to ``qsmbids.core``.
+        ``module:function`` of its implementation, relative to ``qsmbids``.
     citations : tuple of str
         Keys of ``data/boilerplate.bib``.
     consensus : bool
@@ -37,7 +37,7 @@ class Method:
     def load(self):
         """Import and return the function."""
         module, function = self.location.split(':')
-        return getattr(import_module(f'qsmbids.core.{module}'), function)
+        return getattr(import_module(f'qsmbids.{module}'), function)
 
     def arguments(self, chosen=None):
         """Return `chosen` as keyword arguments; names may leave out the underscore that Python asks of ``lambda_``.
@@ -89,73 +89,78 @@ class Method:
 GEOMETRY = ('b0_dir', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
 
 UNWRAPPING = {
-    'romeo': Method('ROMEO path-based unwrapping', 'unwrap:unwrap_romeo', ('dymerska2021',)),
-    'bestpath': Method('best-path unwrapping by scikit-image', 'unwrap:unwrap_bestpath',
+    'romeo': Method('ROMEO path-based unwrapping', 'core.unwrap:unwrap_romeo', ('dymerska2021',)),
+    'bestpath': Method('best-path unwrapping by scikit-image', 'core.unwrap:unwrap_bestpath',
                        ('abdulrahman2007', 'vanderwalt2014')),
-    'laplacian': Method('Laplacian unwrapping', 'unwrap:unwrap_laplacian', ('schofield2003',), consensus=False),
+    'laplacian': Method('Laplacian unwrapping', 'core.unwrap:unwrap_laplacian', ('schofield2003',), consensus=False),
 }
 BACKGROUND = {
-    'pdf': Method('projection onto dipole fields (PDF)', 'background.pdf:remove_background_pdf', ('liu2011',)),
-    'vsharp': Method('V-SHARP', 'background.sharp:remove_background_vsharp', ('schweser2011', 'wu2012')),
-    'resharp': Method('RESHARP', 'background.resharp:remove_background_resharp', ('sun2014',)),
-    'lbv': Method('the Laplacian boundary value method (LBV)', 'background.lbv:remove_background_lbv', ('zhou2014',),
+    'pdf': Method('projection onto dipole fields (PDF)', 'core.background.pdf:remove_background_pdf', ('liu2011',)),
+    'vsharp': Method('V-SHARP', 'core.background.sharp:remove_background_vsharp', ('schweser2011', 'wu2012')),
+    'resharp': Method('RESHARP', 'core.background.resharp:remove_background_resharp', ('sun2014',)),
+    'lbv': Method('the Laplacian boundary value method (LBV)',
+                  'core.background.lbv:remove_background_lbv', ('zhou2014',),
                   consensus=False),
-    'sharp': Method('SHARP', 'background.sharp:remove_background_sharp', ('schweser2011',)),
-    'ismv': Method('iterative spherical mean value filtering (iSMV)', 'background.resharp:remove_background_ismv',
+    'sharp': Method('SHARP', 'core.background.sharp:remove_background_sharp', ('schweser2011',)),
+    'ismv': Method('iterative spherical mean value filtering (iSMV)', 'core.background.resharp:remove_background_ismv',
                    ('wen2014',)),
 }
 INVERSION = {
-    'tv': Method('total-variation regularised inversion by ADMM', 'inversion.variational:invert_tv',
+    'tv': Method('total-variation regularised inversion by ADMM', 'core.inversion.variational:invert_tv',
                  ('bilgic2014tv', 'boyd2011'), automatic=('lambda_', 'tv')),
-    'nltv': Method('nonlinear total-variation regularised inversion (FANSI)', 'inversion.nonlinear:invert_nltv',
+    'nltv': Method('nonlinear total-variation regularised inversion (FANSI)', 'core.inversion.nonlinear:invert_nltv',
                    ('milovic2018',), automatic=('lambda_', 'tv')),
     'whqsm': Method('weak-harmonic nonlinear total-variation regularised inversion',
-                    'inversion.nonlinear:invert_whqsm', ('milovic2018', 'milovic2019'),
+                    'core.inversion.nonlinear:invert_whqsm', ('milovic2018', 'milovic2019'),
                     automatic=('lambda_', 'tv')),
-    'medi': Method('morphology enabled dipole inversion (MEDI)', 'inversion.medi:invert_medi', ('liu2013',),
+    'medi': Method('morphology enabled dipole inversion (MEDI)', 'core.inversion.medi:invert_medi', ('liu2013',),
                    automatic=('lambda_', 'tv')),
-    'medi0': Method('morphology enabled dipole inversion with uniform fluid (MEDI+0)', 'inversion.medi:invert_medi0',
+    'medi0': Method('morphology enabled dipole inversion with uniform fluid (MEDI+0)',
+                    'core.inversion.medi:invert_medi0',
                     ('liu2013', 'liu2018'), automatic=('lambda_', 'tv')),
-    'star': Method('two-level total variation against streaks (STAR-QSM)', 'inversion.star:invert_star', ('wei2015',),
+    'star': Method('two-level total variation against streaks (STAR-QSM)',
+                   'core.inversion.star:invert_star', ('wei2015',),
                    automatic=('lambda_', 'tv')),
-    'hdqsm': Method('total variation with hybrid data fidelity (HD-QSM)', 'inversion.hdqsm:invert_hdqsm',
+    'hdqsm': Method('total variation with hybrid data fidelity (HD-QSM)', 'core.inversion.hdqsm:invert_hdqsm',
                     ('lambert2022',), automatic=('lambda_', 'tv')),
-    'tgv': Method('total generalised variation (TGV)', 'inversion.tgv:invert_tgv', ('langkammer2015',),
+    'tgv': Method('total generalised variation (TGV)', 'core.inversion.tgv:invert_tgv', ('langkammer2015',),
                   automatic=('lambda_', 'tv')),
-    'rts': Method('rapid two-step inversion (RTS)', 'inversion.lsqr:invert_rts', ('kames2018',),
+    'rts': Method('rapid two-step inversion (RTS)', 'core.inversion.lsqr:invert_rts', ('kames2018',),
                   automatic=('lsqr_iterations', 'lsqr')),
-    'ilsqr': Method('least squares with streak estimation (iLSQR)', 'inversion.ilsqr:invert_ilsqr', ('li2015',),
+    'ilsqr': Method('least squares with streak estimation (iLSQR)', 'core.inversion.ilsqr:invert_ilsqr', ('li2015',),
                     consensus=False),
-    'ndi': Method('nonlinear dipole inversion (NDI)', 'inversion.ndi:invert_ndi', ('polak2020',), consensus=False,
+    'ndi': Method('nonlinear dipole inversion (NDI)', 'core.inversion.ndi:invert_ndi', ('polak2020',), consensus=False,
                   automatic=('iterations', 'descent')),
-    'tikhonov': Method('closed-form Tikhonov inversion', 'inversion.direct:invert_tikhonov', ('bilgic2014',),
+    'tikhonov': Method('closed-form Tikhonov inversion', 'core.inversion.direct:invert_tikhonov', ('bilgic2014',),
                        consensus=False, automatic=('lambda_', 'identity')),
-    'tkd': Method('thresholded k-space division (TKD)', 'inversion.direct:invert_tkd', ('shmueli2009', 'schweser2013'),
+    'tkd': Method('thresholded k-space division (TKD)',
+                  'core.inversion.direct:invert_tkd', ('shmueli2009', 'schweser2013'),
                   consensus=False),
-    'tsvd': Method('truncated singular value decomposition (TSVD)', 'inversion.direct:invert_tsvd', ('wharton2010',),
+    'tsvd': Method('truncated singular value decomposition (TSVD)',
+                   'core.inversion.direct:invert_tsvd', ('wharton2010',),
                    consensus=False),
 }
 RELAXOMETRY = {
-    'arlo': Method('ARLO', 'relaxometry:fit_arlo', ('pei2015',)),
-    'loglinear': Method('a weighted log-linear fit', 'relaxometry:fit_loglinear'),
-    'nonlinear': Method('a nonlinear fit that knows of the Rician noise floor', 'relaxometry:fit_nonlinear',
+    'arlo': Method('ARLO', 'core.relaxometry:fit_arlo', ('pei2015',)),
+    'loglinear': Method('a weighted log-linear fit', 'core.relaxometry:fit_loglinear'),
+    'nonlinear': Method('a nonlinear fit that knows of the Rician noise floor', 'core.relaxometry:fit_nonlinear',
                         ('gudbjartsson1995',)),
 }
 SWI = {
-    'clear': Method('susceptibility weighting as in CLEAR-SWI', 'swi:weight_by_susceptibility',
+    'clear': Method('susceptibility weighting as in CLEAR-SWI', 'core.swi:weight_by_susceptibility',
                     ('eckstein2021', 'haacke2004')),
 }
 SEPARATION = {
-    'voxelwise': Method('voxelwise chi separation', 'separation:separate_sources', ('shin2021',)),
+    'voxelwise': Method('voxelwise chi separation', 'core.separation:separate_sources', ('shin2021',)),
 }
 OFFSETS = {
-    'mcpc3ds': Method('MCPC-3D-S phase offset removal', 'fieldmap:phase_offset_mcpc3ds', ('eckstein2018',)),
+    'mcpc3ds': Method('MCPC-3D-S phase offset removal', 'core.fieldmap:phase_offset_mcpc3ds', ('eckstein2018',)),
     'none': Method('no phase offset removal', ''),
 }
 ECHO_FITS = {
-    'nonlinear': Method('a nonlinear complex fit over echoes', 'fieldmap:fit_field_nonlinear',
+    'nonlinear': Method('a nonlinear complex fit over echoes', 'core.fieldmap:fit_field_nonlinear',
                         ('liu2013', 'biondetti2022')),
-    'linear': Method('a weighted linear fit over echoes', 'fieldmap:fit_field_linear'),
+    'linear': Method('a weighted linear fit over echoes', 'core.fieldmap:fit_field_linear'),
 }
 BIPOLAR = ('auto', 'yes', 'no')
 PHASE_SIGNS = ('auto', '+', '-')

@@ -87,11 +87,11 @@ def random_shapes(shape=(64, 64, 64), seed=0, *, style='sums', voxel_size=(1., 1
     level = _level(shape, rng)
     mask = level < 1
     chi = np.zeros(shape, np.float32)
-    _paint(chi, *_objects(style, rng), style == 'layers')
+    paint_shapes(chi, *_objects(style, rng), style == 'layers')
     chi *= mask
     outside = np.zeros(shape, np.float32)
     if sources:
-        _paint(outside, *_sources(level, sources, rng), True)
+        paint_shapes(outside, *_sources(level, sources, rng), True)
         outside *= level > 1.06
     voxel_size, b0_dir = check_voxel_size(voxel_size), tuple(float(b) for b in b0_dir)
     local = _field(chi, voxel_size, b0_dir) * mask
@@ -155,8 +155,21 @@ def random_rotations(count, rng):
 
 
 @numba.njit(cache=True, nogil=True)
-def _paint(volume, kinds, centres, axes, rotations, values, replace):
-    """Add shapes to a volume, or let each replace what is there. Positions run from -1 to 1 along each axis."""
+def paint_shapes(volume, kinds, centres, axes, rotations, values, replace):
+    """Add shapes to a volume, or let each replace what is there; positions and half-axes in -1 to 1 along each axis.
+
+    Parameters
+    ----------
+    volume : ndarray, float32, shape (nx, ny, nz)
+        Changed.
+    kinds : ndarray of int, shape (n,)
+        `ELLIPSOID`, `CUBOID` or `CYLINDER`.
+    centres, axes : ndarray, shape (n, 3)
+    rotations : ndarray, shape (n, 3, 3)
+    values : ndarray, shape (n,)
+        ppm.
+    replace : bool
+    """
     for n in range(len(kinds)):
         first, last = np.empty(3, np.int64), np.empty(3, np.int64)
         half = np.empty(3)

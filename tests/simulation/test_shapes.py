@@ -51,7 +51,7 @@ def test_shapes_have_their_volumes_however_they_are_turned(kind, share):
     assert np.einsum('nij,nkj->nik', turns, turns) == pytest.approx(np.broadcast_to(np.eye(3), (4, 3, 3)))
     for turn in turns:
         volume = np.zeros((65, 65, 65), np.float32)
-        shapes._paint(volume, np.array([kind]), np.array([[.1, 0, -.1]]), axes, turn[None], np.array([2.]), False)
+        shapes.paint_shapes(volume, np.array([kind]), np.array([[.1, 0, -.1]]), axes, turn[None], np.array([2.]), False)
         assert volume.sum() / 2 == pytest.approx(share * 8 * axes.prod() * 32 ** 3, rel=.03)
 
 
@@ -60,7 +60,7 @@ def test_later_layers_hide_earlier_ones_and_sums_add():
             np.array([1., 10.])]
     for replace, middle in ((True, 10), (False, 11)):
         volume = np.zeros((21, 21, 21), np.float32)
-        shapes._paint(volume, *both, replace)
+        shapes.paint_shapes(volume, *both, replace)
         assert volume[10, 10, 10] == middle and volume[6, 6, 6] == 1 and volume[0, 0, 0] == 0
 
 

@@ -1,0 +1,157 @@
+"""POCSnet2: dipole inversion that alternates between a network and the measured field.
+
+Both steps of POCS have a strength between them: how far the field is to be trusted against what the network says. It is
+the one that makes the error of Tikhonov's map least (core.inversion.strength), and so comes from the field itself; the
+network gets it as an input, too. All maps are divided by the RMS of Tikhonov's map: what comes out goes with the field.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from qsmbids.core.dipole import dipole_kernel
+from qsmbids.core.fourier import irfftn, rfftn
+from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size
+from qsmbids.networks.backbones import BACKBONES
+from qsmbids.networks.operators import convolve, dipole_kernels
+
+TRUST = 4.
+"""How many times less than Tikhonov's map the network's is in error, squared: multiplies the strength."""
+
+
+class Start(NamedTuple):
+    """What POCSnet2 starts from: the box of the mask, padded.
+
+    Attributes
+    ----------
+    field, first, data : ndarray, float32, shape of the padded box
+        The local field, Tikhonov's map inside the mask, and the part of each projection that the network does not
+        change; divided by `scale`.
+    mask : ndarray of bool, shape of the padded box
+    smoothing : ndarray, float32, half spectrum
+        What a projection leaves of a change of the map.
+    level : float
+        Of the noise, for the network.
+    scale : float
+        RMS of Tikhonov's map inside the mask, ppm.
+    box : tuple of slice
+        Where the start of these arrays lies in the volume.
+    """
+
+    field: np.ndarray
+    first: np.ndarray
+    data: np.ndarray
+    mask: np.ndarray
+    smoothing: np.ndarray
+    level: float
+    scale: float
+    box: tuple
+
+    @property
+    def box_shape(self):
+        return tuple(side.stop - side.start for side in self.box)
+
+
+def start(field, mask, voxel_size, b0_dir, strength):
+    """Prepare a local field that is not zero everywhere inside the mask.
+
+    Parameters
+    ----------
+    field : ndarray, shape (nx, ny, nz)
+        ppm.
+    mask : ndarray of bool, shape (nx, ny, nz)
+    voxel_size, b0_dir
+        As for every inversion.
+    strength : float
+        Of Tikhonov's regularisation.
+
+    Returns
+    -------
+    Start
+        The projection of a map N is ``data + smoothing * (N - first)``: the minimum over x of
+        ``|d * x - field|^2 + TRUST strength |x - N|^2``.
+    """
+    box = bounding_box(mask)
+    size = padded_size(mask[box].shape)
+    inside = embed_mask(mask, box, size)
+    padded = embed(field, mask, box, size)
+    kernel = dipole_kernel(size, voxel_size, b0_dir)
+    projected = rfftn(padded, size)
+    projected *= kernel
+    first = irfftn(projected / (np.square(kernel) + np.float32(strength)), size)
+    first *= inside
+    scale = float(np.sqrt(np.mean(np.square(first[inside]), dtype=float)))
+    smoothing = projection_smoothing(kernel, strength)
+    data = irfftn(projected * (smoothing / np.float32(TRUST * strength)) + rfftn(first, size) * smoothing, size)
+    for volume in (padded, first, data):
+        volume /= np.float32(scale)
+    return Start(padded, first, data, inside, smoothing, noise_level(strength), scale, box)
+
+
+def projection_smoothing(kernel, strength):
+    """Return the filter that a projection on the field is for a change of the map, float32, half spectrum."""
+    strength = np.float32(TRUST * strength)
+    return strength / (np.square(kernel) + strength)
+
+
+def noise_level(strength):
+    """Return what the network is told of the noise: near zero for a usual strength."""
+    return float(np.log10(strength)) + 1.25
+
+
+class POCSnet2(nn.Module):
+    """Network and projection on the field in turns, with the same weights in every turn.
+
+    Parameters
+    ----------
+    backbone : {'compact', 'vnet'}
+    width : int
+        Channels of the backbone's first scale.
+    unrolls : int, default 3
+        Turns.
+
+    References
+    ----------
+    Wang 2022 (POCSnet), section 2. The projection is the proximal step of its released code.
+    """
+
+    def __init__(self, backbone='compact', width=24, unrolls=3):
+        super().__init__()
+        self.backbone = BACKBONES[backbone](4, width)
+        self.unrolls = unrolls
+
+    def forward(self, field, first, data, mask, level, smoothing):
+        """Return the map after the last projection, and that of the network before it, divided by the scale.
+
+        Parameters
+        ----------
+        field, first, data, mask : Tensor, shape (batch, 1, nx, ny, nz)
+            As in `Start`, float32.
+        level : Tensor, shape (batch,)
+        smoothing : Tensor, shape (batch, 1, nx, ny, nz // 2 + 1)
+
+        Returns
+        -------
+        projected, proposed : Tensor, shape (batch, 1, nx, ny, nz)
+            Both zero outside the mask.
+        """
+        level = level[:, None, None, None, None] * mask
+        projected = first
+        for _ in range(self.unrolls):
+            change = self.backbone(torch.cat([projected, 3 * field, mask, level], dim=1))
+            proposed = (projected + change.float()) * mask
+            projected = (data + convolve(proposed - first, smoothing)) * mask
+        return projected, proposed
+
+    @staticmethod
+    def prepare(batch, device):
+        """Return the arguments of `forward`, the truth and the mask for a batch of a training stream."""
+        volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float()
+                   for name in ('field', 'first', 'data', 'mask', 'chi')}
+        truth, strengths = volumes.pop('chi'), batch['strength']
+        kernels = dipole_kernels(truth.shape[2:], batch['voxel_size'], batch['b0_dir'], device)
+        strength = torch.from_numpy(TRUST * strengths).to(device)[:, None, None, None, None]
+        levels = torch.tensor([noise_level(s) for s in strengths], dtype=torch.float32, device=device)
+        return volumes | {'level': levels, 'smoothing': strength / (kernels.square() + strength)}, truth, volumes['mask']

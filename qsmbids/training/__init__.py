@@ -1,0 +1,1 @@
+"""Training of the networks: streams of simulated samples, losses, the loop, and the recipes of the shipped weights."""

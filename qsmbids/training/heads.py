@@ -1,0 +1,185 @@
+"""Training samples from digital heads: whole heads with their fields, of which patches are cut.
+
+The field is that of the whole head, so that a patch holds the field of what lies outside of it, as in vivo. It has what
+makes measured fields differ from the field of any map: noise, remains of background removal, and parts that follow the
+tissue but no dipole, as microstructure and anisotropy make them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
+
+from qsmbids.core.background.lbv import remove_background_lbv
+from qsmbids.core.background.pdf import remove_background_pdf
+from qsmbids.core.background.sharp import remove_background_vsharp
+from qsmbids.core.dipole import forward_field
+from qsmbids.core.fourier import frequencies, irfftn, rfftn
+from qsmbids.core.grid import bounding_box
+from qsmbids.simulation.shapes import CYLINDER, ELLIPSOID, paint_shapes, random_rotations
+
+FIELD_OF_VIEW = (166., 204., 170.)   # mm; holds the brain of any of the heads
+LOWEST = (-83., -120., -82.)         # its corner in head coordinates, mm
+# How the local field comes about: that of the sources inside the mask alone, or by removal of the background.
+REMOVALS = {'none': .45, 'vsharp': .3, 'lbv': .15, 'pdf': .1}
+
+
+@dataclass(frozen=True)
+class TrainingHead:
+    """A head with its fields; arrays of shape (nx, ny, nz), zero outside the mask, ppm.
+
+    Attributes
+    ----------
+    chi : ndarray, float32
+        Without its mean over the mask.
+    total : ndarray, float32
+        Field of all sources, with noise.
+    local : ndarray, float32
+        Field of the sources inside the mask.
+    field : ndarray, float32
+        What an inversion gets: with noise, errors and what background removal left or took.
+    mask : ndarray of bool
+    voxel_size, b0_dir : tuple of float
+    """
+
+    chi: np.ndarray
+    total: np.ndarray
+    local: np.ndarray
+    field: np.ndarray
+    mask: np.ndarray
+    voxel_size: tuple
+    b0_dir: tuple
+
+
+def training_head(sample, seed, *, noise=None):
+    """Make one head with everything random.
+
+    Parameters
+    ----------
+    sample : callable
+        Of `simulation.anatomy.head_from_labels`, or `simulation.head.digital_head`.
+    seed : sequence of int
+    noise : float, optional
+        Multiplies all errors of the field; random if not given. At 2 they are as large as in vivo at 3 T.
+
+    Returns
+    -------
+    TrainingHead
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    voxel_size, b0_dir = _geometry(rng)
+    affine = np.diag([*voxel_size, 1.])
+    affine[:3, 3] = LOWEST
+    shape = tuple(int(np.ceil(side / step)) for side, step in zip(FIELD_OF_VIEW, voxel_size))
+    head = sample(shape, affine, seed=int(rng.integers(2 ** 31)), variation=rng.uniform(.5, 3.))
+    brain = np.array([tissue.brain for tissue in head.tissues])[head.labels]
+    # Edges of air that are sharper than a voxel ring all over the field.
+    chi = gaussian_filter(head.chi - np.float32(head.chi_outside), 1.)
+    np.copyto(chi, _varied(head, brain, voxel_size, rng) - np.float32(head.chi_outside), where=brain)
+    gaussian_filter(chi, rng.uniform(.2, .55), output=chi)
+    mask = binary_fill_holes(brain)
+    erosion = int(rng.integers(0, 4))
+    if erosion:
+        mask = binary_erosion(mask, iterations=erosion)
+    return _with_fields(chi, mask, voxel_size, b0_dir, rng,
+                        rng.uniform(.4, 2.2) if noise is None else noise)
+
+
+def _geometry(rng):
+    """Return a voxel size and a direction of the field."""
+    step = rng.uniform(.85, 1.2)
+    voxel_size = [step, step, step]
+    if rng.random() < .35:
+        voxel_size[2] *= rng.uniform(1, 2)
+    tilt = np.deg2rad(rng.uniform(0, 35)) if rng.random() < .6 else 0.
+    turn = rng.uniform(0, 2 * np.pi)
+    return tuple(voxel_size), (np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt))
+
+
+def _varied(head, brain, voxel_size, rng):
+    """Return chi of the brain with other tissues, textures, vessels and lesions than the head has."""
+    values = np.array([tissue.chi for tissue in head.tissues])
+    change = values * (rng.uniform(.5, 1.6, values.size) - 1) + rng.uniform(.003, .02) * rng.standard_normal(values.size)
+    chi = head.chi + change.astype(np.float32)[head.labels]
+    for _ in range(2):
+        texture = random_texture(chi.shape, voxel_size, rng.uniform(.3, 3), rng)
+        chi += np.float32(rng.uniform(.003, .018)) * texture
+    at = np.argwhere(brain)
+    count = int(rng.integers(300, 1500))
+    radius = rng.uniform(.35, 1.15, count) ** 2
+    values = rng.uniform(.03, .35, count)
+    _paint(chi, CYLINDER, at, np.column_stack([radius, radius, rng.uniform(3, 22, count)]), values, voxel_size, rng)
+    count = int(rng.integers(0, 6))
+    radius = rng.uniform(.8, 4, count) ** 1.3
+    values = rng.uniform(.1, 1.5, count) * rng.choice([-1, 1], count)
+    _paint(chi, ELLIPSOID, at, radius[:, None] * rng.uniform(.6, 1.4, (count, 3)), values, voxel_size, rng)
+    return chi
+
+
+def _paint(chi, kind, at, axes, values, voxel_size, rng):
+    """Add turned shapes with half-axes in mm at random voxels."""
+    if not len(values):
+        return
+    half = (np.array(chi.shape) - 1) / 2
+    centres = at[rng.integers(len(at), size=len(values))] / half - 1
+    # The painter's axes are relative to a volume that is the same in all directions: near enough for random shapes.
+    paint_shapes(chi, np.full(len(values), kind), centres, axes / np.mean(half * voxel_size),
+                 random_rotations(len(values), rng), values, False)
+
+
+def random_texture(shape, voxel_size, power, rng):
+    """Return a Gaussian random field of SD 1 whose power falls with the frequency to the power of `-power`."""
+    spectrum = rfftn(rng.standard_normal(shape, dtype=np.float32), shape)
+    x, y, z = frequencies(shape, voxel_size)
+    squared = x * x + y * y + z * z
+    squared[0, 0, 0] = np.inf
+    # Waves longer than 30 mm are no texture.
+    spectrum *= (squared + np.float32(30.) ** -2) ** np.float32(-power / 4)
+    spectrum[0, 0, 0] = 0
+    texture = irfftn(spectrum, shape)
+    texture /= texture.std()
+    return texture
+
+
+def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise):
+    box = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in bounding_box(mask))
+    total = forward_field(chi, voxel_size, b0_dir, margin=48)[box]
+    mask, chi = mask[box], chi[box].copy()
+    chi -= chi[mask].mean()
+    chi *= mask
+    local = forward_field(chi, voxel_size, b0_dir, margin=48) * mask
+    errors = np.float32(noise) * _errors(chi, mask, voxel_size, rng)
+    # Strong lesions do not raise the errors elsewhere.
+    errors *= np.float32(np.median(np.abs(local[mask])) / .6745)
+    total = (total + errors) * mask
+    removal = rng.choice(list(REMOVALS), p=list(REMOVALS.values()))
+    if removal == 'none':
+        field = (local + errors) * mask
+    else:
+        remove = {'vsharp': remove_background_vsharp, 'lbv': remove_background_lbv, 'pdf': remove_background_pdf}
+        field, known = remove[removal](total, mask, voxel_size, b0_dir=b0_dir)
+        mask = mask & known
+        chi = (chi - chi[mask].mean()) * mask
+        field = field * mask
+    return TrainingHead(chi, total, local, field, mask, voxel_size, b0_dir)
+
+
+def _errors(chi, mask, voxel_size, rng):
+    """Return what no map makes, relative to the local field's SD.
+
+    Some of it is noise. More of it goes with the tissue: phase that is no dipole's, as microstructure makes it, and the
+    field of dipoles that do not point along B0, as anisotropy makes it.
+    """
+    white = rng.standard_normal(mask.shape, dtype=np.float32)
+    uneven = np.exp(np.float32(.25) * random_texture(mask.shape, voxel_size, 3.5, rng))
+    errors = np.float32(rng.uniform(.02, .3)) * white * uneven
+    smooth = gaussian_filter(rng.standard_normal(mask.shape, dtype=np.float32), rng.uniform(.8, 2.5))
+    errors += np.float32(rng.uniform(0, .35) / smooth.std()) * smooth
+    fine = chi - gaussian_filter(chi, 8 / np.mean(voxel_size))
+    fine = np.clip(fine, -.1, .1) * mask
+    share = (random_texture(mask.shape, voxel_size, 3.5, rng) + np.float32(rng.standard_normal())) * fine
+    errors += np.float32(rng.uniform(0, .7) / share[mask].std()) * share
+    axis = rng.standard_normal(3)
+    turned = forward_field(random_texture(mask.shape, voxel_size, 3.5, rng) * fine, voxel_size, axis, margin=16)
+    errors += np.float32(rng.uniform(0, 1.) / turned[mask].std()) * turned
+    return errors

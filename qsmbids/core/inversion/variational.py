@@ -116,8 +116,7 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
     """
     per_mm = np.divide(1, voxel_size).astype(np.float32)
     threshold = np.float32(threshold)
-    region = np.broadcast_to(region, size)
-    inner = tuple(slice(n) for n in shape)
+    region = np.ascontiguousarray(np.broadcast_to(region, size))
     chi = update(None) if start is None else start
     split = np.zeros((3, *size), np.float32)
     divergence = np.empty(size, np.float32)
@@ -128,10 +127,15 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
         write_divergence(split, divergence, region, per_mm, threshold)
         previous, chi = chi, update(divergence)
         relaxation = np.float32(RELAXATION)
-        previous -= chi
-        if np.linalg.norm(previous[inner]) <= tol * np.linalg.norm(chi[inner]):
+        if tol and relative_change(previous, chi, shape) <= tol:
             break
     return chi
+
+
+def relative_change(previous, chi, shape):
+    """Return the length of the difference of two volumes over that of the second, both cut to `shape`."""
+    changed, length = _squares(previous, chi, shape).sum(axis=0)
+    return np.sqrt(changed / length) if length else 0.
 
 
 def least_squares_update(data, squared, kernel, squared_gradient, penalty, induced=None):
@@ -185,26 +189,33 @@ def field_split_update(state, kernel, squared_gradient, penalty, relax, data_pen
     size = state.shape
     target = state.copy()
     penalty = np.float32(penalty / data_penalty)
-    from_gradient = squared_gradient
-    from_gradient *= penalty
-    from_gradient += np.square(kernel)
-    from_gradient[0, 0, 0] = 1
-    from_field = kernel / from_gradient
-    np.divide(penalty, from_gradient, out=from_gradient)
+    # The mean of a map makes no field: it stays zero.
+    squared_gradient[0, 0, 0] = np.inf
 
     def update(divergence):
         spectrum = rfftn(target, size)
-        spectrum *= from_field
-        if divergence is not None:
-            part = rfftn(divergence, size)
-            part *= from_gradient
-            spectrum += part
-            del part
+        _solve(spectrum, spectrum if divergence is None else rfftn(divergence, size), kernel, squared_gradient,
+               penalty, divergence is not None)
         induced = irfftn(spectrum * kernel, size)
         relax(induced, state, target)
         del induced
         return irfftn(spectrum, size)
     return update
+
+
+@njit(cache=True, parallel=True, error_model='numpy')
+def _solve(spectrum, part, kernel, squared_gradient, penalty, both):
+    """Replace the spectrum of the field's target by that of the map; `part` is the gradient's share, unless not both.
+    """
+    share = penalty if both else np.float32(0)
+    for i in prange(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            field, gradient, dipole, squared = spectrum[i, j], part[i, j], kernel[i, j], squared_gradient[i, j]
+            for k in range(dipole.size):
+                scale = np.float32(1) / (dipole[k] * dipole[k] + penalty * squared[k])
+                along, across = dipole[k] * scale, share * scale
+                field[k] = complex(along * field[k].real + across * gradient[k].real,
+                                   along * field[k].imag + across * gradient[k].imag)
 
 
 @njit(cache=True, parallel=True)
@@ -272,3 +283,20 @@ def _reflected(split, region, i, j, k, threshold, axis):
     """Return one component of ``w - 2 u``."""
     kept = cut(split[0, i, j, k], split[1, i, j, k], split[2, i, j, k], threshold * region[i, j, k])
     return (1 - 2 * kept) * split[axis, i, j, k]
+
+
+@njit(cache=True, parallel=True, fastmath={'reassoc', 'nsz'})
+def _squares(previous, chi, shape):
+    """Return the squared length of ``previous - chi`` and of ``chi`` in each plane of `shape`."""
+    sums = np.zeros((shape[0], 2))
+    for i in prange(shape[0]):
+        for j in range(shape[1]):
+            before, after = previous[i, j], chi[i, j]
+            changed, length = np.float32(0), np.float32(0)
+            for k in range(shape[2]):
+                step = before[k] - after[k]
+                changed += step * step
+                length += after[k] * after[k]
+            sums[i, 0] += changed
+            sums[i, 1] += length
+    return sums

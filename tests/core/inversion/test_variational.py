@@ -5,7 +5,7 @@ from qsmbids.core.dipole import dipole_kernel, forward_field
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.inversion import variational
 from qsmbids.core.grid import padded_size, squared_gradient
-from qsmbids.core.inversion.variational import invert_tv, minimize_tv
+from qsmbids.core.inversion.variational import invert_tv, minimize_tv, relative_change
 
 
 def blocks(shape, step=1):
@@ -126,3 +126,11 @@ def test_bad_data_with_little_weight_do_little_harm():
 def test_bad_parameters(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         invert_tv(np.ones((4, 4, 4)), np.ones((4, 4, 4), bool), (1, 1, 1), **wrong)
+
+
+def test_the_change_is_measured_where_the_map_is():
+    before, after = np.random.default_rng(0).standard_normal((2, 7, 9, 20)).astype(np.float32)
+    inner = (slice(5), slice(8), slice(17))
+    expected = np.linalg.norm((before - after)[inner]) / np.linalg.norm(after[inner])
+    assert relative_change(before, after, (5, 8, 17)) == pytest.approx(expected, rel=1e-5)
+    assert relative_change(0 * after, 0 * after, (5, 8, 17)) == 0

@@ -11,6 +11,20 @@ _IDENTITY = {
     'acquisition': 'File name stem of the acquisition',
     'state': 'complete, failed, unusable or running, of the newest run', 'reason': 'Why it is not complete'}
 
+_OF_MAPS = {
+    'sd_ppm': 'Standard deviation of the susceptibility by {} in the QSM mask, in ppm',
+    'p1_ppm': '1st percentile of the susceptibility by {} in the QSM mask, in ppm',
+    'p99_ppm': '99th percentile of the susceptibility by {} in the QSM mask, in ppm',
+    'kernel_gain': 'By how much the map by {} is too weak for its local field; 1 if it is not',
+    'kernel_offset': 'Offset of the dipole kernel measured from local field and map by {}',
+    'kernel_rms': 'Root mean square difference from theory of the dipole kernel measured from local field and map by '
+                  '{}',
+    'kernel_coherence': 'How much of the local field goes with the map by {}, 0 to 1',
+    'kernel_angle_deg': 'Angle in degrees between the direction of B0 in the header and the one for which local field '
+                        'and map by {} agree best; small by construction for a map that was inverted with the former',
+    'field_nrmse': 'Error of the field that the map by {} makes, relative to the local field',
+    'flag': 'Worst finding of the check of the map by {} against its field: 0 none, 1 a warning, 2 a failure'}
+
 
 def run(config):
     """Write ``group_qc.tsv`` and its dictionary and return the exit code."""
@@ -53,13 +67,14 @@ def describe_metrics(names):
         'residual_p95': '95th percentile of the relative residual of the echo fit in the brain mask',
         'total_field_sd_ppm': 'Standard deviation of the total field in the brain mask, in ppm',
         'local_field_sd_ppm': 'Standard deviation of the local field in the QSM mask, in ppm',
+        'field_b0_angle_deg': 'Angle in degrees between the direction of B0 in the header and the one that the '
+                              'spectrum of the local field shows',
+        'field_b0_contrast': 'How clearly it shows that: correlation of its logarithm with the squared dipole kernel',
         'r2star_median': 'Median R2* in the brain mask, in 1/s', 'warnings': 'Number of warnings'}
-    parts = {'sd_ppm': 'Standard deviation', 'p1_ppm': '1st percentile', 'p99_ppm': '99th percentile'}
     described = {}
     for name in names:
         method, _, part = name.removeprefix('chi_').partition('_')
-        described[name] = fixed.get(name) or (f'{parts[part]} of the susceptibility by {method} in the QSM mask, '
-                                              'in ppm')
+        described[name] = fixed.get(name) or _OF_MAPS[part].format(method)
     return described
 
 

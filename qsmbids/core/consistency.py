@@ -171,7 +171,7 @@ def backward_kernel(field, chi, mask, voxel_size, *, b0_dir=(0., 0., 1.), toward
         Unit vector of the main field in voxel axes.
     toward : sequence of float, optional
         A direction, such as that of `field_axis`, in whose plane with `b0_dir` the slices lie. By default the voxel
-        axis that is farthest from B0.
+        axis that is farthest from B0. It lies in the right half of the slices.
 
     Returns
     -------
@@ -331,6 +331,7 @@ def _best_direction(moments):
 def _plane(b, toward):
     """Return two unit vectors, B0 and what is across it in the plane of `toward`, and the normal of that plane."""
     toward = np.zeros(3) if toward is None else np.asarray(toward, float)
+    toward = -toward if toward @ b < 0 else toward
     across = toward - (toward @ b) * b
     # A degree: what is nearer says nothing about a plane.
     if not np.linalg.norm(across) > 0.02:

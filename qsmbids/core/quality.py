@@ -2,6 +2,11 @@
 
 import numpy as np
 
+from qsmbids.core.consistency import (LEAST_CONTRAST, angle_between, backward_kernel, consistency_flags, field_axis,
+                                      field_flags)
+
+_SEVERITIES = {'warn': 1, 'fail': 2}
+
 
 def quality_metrics(*, voxel_size, magnitude, brain, reliable=None, qsm=None, residual=None, total_field=None,
                     local_field=None, chi=None, r2star=None):
@@ -53,6 +58,47 @@ def quality_metrics(*, voxel_size, magnitude, brain, reliable=None, qsm=None, re
     if r2star is not None:
         metrics['r2star_median'] = np.median(r2star[brain])
     return {name: float(value) for name, value in metrics.items()}
+
+
+def consistency_metrics(local_field, chi, mask, voxel_size, b0_dir):
+    """Return whether the field contradicts the direction of B0, and each map its field.
+
+    Parameters
+    ----------
+    local_field : ndarray, shape (nx, ny, nz)
+        ppm.
+    chi : dict of str to ndarray
+        Susceptibility maps in ppm by the name of the method.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Where they are known.
+    voxel_size : sequence of float
+        mm.
+    b0_dir : sequence of float
+        Unit vector of the main field in voxel axes.
+
+    Returns
+    -------
+    metrics : dict of str to float
+        Numbers of :class:`~qsmbids.core.consistency.BackwardKernel`, angles in degrees, and for each map the number of
+        its worst flag: 0 none, 1 a warning, 2 a failure. What cannot be known is left out.
+    warnings : list of str
+        The reasons.
+    """
+    axis = field_axis(local_field, mask, voxel_size)
+    metrics = {'field_b0_contrast': axis.contrast}
+    if axis.contrast >= LEAST_CONTRAST:
+        metrics['field_b0_angle_deg'] = angle_between(axis.direction, b0_dir)
+    warnings = [flag.reason for flag in field_flags(axis, b0_dir)]
+    for name, volume in chi.items():
+        kernel = backward_kernel(local_field, volume, mask, voxel_size, b0_dir=b0_dir)
+        flags = consistency_flags(kernel)
+        metrics |= {f'chi_{name}_{part}': value for part, value in (
+            ('kernel_gain', kernel.gain), ('kernel_offset', kernel.offset), ('kernel_rms', kernel.rms_difference),
+            ('kernel_coherence', kernel.coherence), ('kernel_angle_deg', kernel.axis_angle),
+            ('field_nrmse', kernel.field_nrmse), ('flag', max((_SEVERITIES[f.severity] for f in flags), default=0)))}
+        warnings += [f'{name} map{" is not to be trusted" * (flag.severity == "fail")}: {flag.reason}'
+                     for flag in flags]
+    return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}, warnings
 
 
 def _rayleigh_scale(values, cut=2.0):

@@ -6,10 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
+from qsmbids.core.consistency import angle_between, backward_kernel, field_axis
+from qsmbids.core.dipole import voxel_size_of
 from qsmbids.files import write_atomically
 from qsmbids.headers import load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
+from qsmbids.interfaces.images import load_array, load_mask
 from qsmbids.reports.figures import draw_figure, view_brain
+from qsmbids.reports.kernel import draw_kernel
 
 _IMAGES = ('magnitude', 'brain', 'reliable', 'qsm', 'csf', 'phase', 'unwrapped', 'total_field', 'local_field',
            'residual', 'r2star', 'swi', 'minip')
@@ -19,6 +23,7 @@ class DrawFiguresInputSpec(NumericInputSpec):
     output_dir = traits.Directory(mandatory=True)
     subject = traits.Str(mandatory=True, desc='label, without sub-')
     stem = traits.Str(mandatory=True, desc='what the names of the files begin with')
+    b0_dir = traits.Tuple(traits.Float, traits.Float, traits.Float, desc='direction of the main field in voxel axes')
     magnitude = File(exists=True, mandatory=True, desc='3D, combined over the echoes')
     brain = File(exists=True, mandatory=True, desc='brain mask')
     reliable = File(exists=True, desc='where the echo fit is trusted')
@@ -60,7 +65,8 @@ class DrawFigures(NumericInterface):
                 if view is None:
                     brain = _open(chosen.brain) > 0.5
                     view = view_brain(brain, load_image(chosen.brain).affine)
-                _draw(path, job, view, brain)
+                content = _draw_kernel(job, chosen.b0_dir) if job.figure == 'kernel' else _draw(job, view, brain)
+                write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
     def _plan(self):
         """Return the figures that the inputs allow, by the ``desc-`` of their files."""
@@ -74,6 +80,9 @@ class DrawFigures(NumericInterface):
                 plan[figure] = _Job(figure, paths[name], {k: v for k, v in trusted.items() if k == 'reliable'})
         for method, path in zip(given(self.inputs.chi_names, []), given(self.inputs.chi, [])):
             plan[f'chi{method}'] = _Job('chi', path, {})
+        if paths['local_field'] and paths['qsm'] and given(self.inputs.b0_dir):
+            for method, path in zip(given(self.inputs.chi_names, []), given(self.inputs.chi, [])):
+                plan[f'kernel{method}'] = _Job('kernel', path, {}, (paths['local_field'], paths['qsm']))
         for name, path in zip(given(self.inputs.separated_names, []), given(self.inputs.separated, [])):
             plan[f'chi{name}'] = _Job('chi', path, {})
         for name in ('swi', 'minip'):
@@ -90,17 +99,27 @@ class _Job(NamedTuple):
     figure: str
     volume: str
     outlines: dict
+    beside: tuple = ()
 
     @property
     def sources(self):
-        return (self.volume, *self.outlines.values())
+        return (self.volume, *self.outlines.values(), *self.beside)
 
 
 def _is_current(path, sources):
     return path.is_file() and path.stat().st_mtime >= max(Path(source).stat().st_mtime for source in sources)
 
 
-def _draw(path, job, view, brain):
+def _draw_kernel(job, b0_dir):
+    """Return the figure of a map against its field."""
+    field, mask = load_array(job.beside[0]), load_mask(job.beside[1])
+    voxel_size = voxel_size_of(load_image(job.volume).affine)
+    axis = field_axis(field, mask, voxel_size)
+    kernel = backward_kernel(field, load_array(job.volume), mask, voxel_size, b0_dir=b0_dir, toward=axis.direction)
+    return draw_kernel(kernel, angle_between(axis.direction, b0_dir), axis.contrast)
+
+
+def _draw(job, view, brain):
     volume = _open(job.volume)
     layers = {'': volume}
     if volume.ndim == 4:
@@ -111,8 +130,7 @@ def _draw(path, job, view, brain):
         view = view.whole()
     elif job.figure == 'csf':
         view = view.through(outlines['csf'])
-    content = draw_figure(job.figure, view, layers, brain, outlines)
-    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+    return draw_figure(job.figure, view, layers, brain, outlines)
 
 
 def _open(path):

@@ -2,7 +2,7 @@
 
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
-from qsmbids.core.quality import quality_metrics
+from qsmbids.core.quality import consistency_metrics, quality_metrics
 from qsmbids.files import write_json
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask
@@ -14,6 +14,7 @@ _MAPS = ('residual', 'total_field', 'local_field', 'r2star')
 
 class AssessQualityInputSpec(NumericInputSpec):
     voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+    b0_dir = traits.Tuple(traits.Float, traits.Float, traits.Float, desc='direction of the main field in voxel axes')
     magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
     brain = File(exists=True, mandatory=True)
     reliable = File(exists=True)
@@ -51,10 +52,15 @@ class AssessQuality(NumericInterface):
         chi = {name: load_array(path) for name, path in zip(given(chosen.chi_names, []), given(chosen.chi, []))}
         metrics = quality_metrics(voxel_size=chosen.voxel_size, magnitude=load_array(chosen.magnitude), chi=chi,
                                   **volumes)
+        contradictions = []
+        if chi and given(chosen.b0_dir):
+            found, contradictions = consistency_metrics(volumes['local_field'], chi, volumes['qsm'], chosen.voxel_size,
+                                                        chosen.b0_dir)
+            metrics |= found
         references = dict(zip(chi, given(chosen.references, [])))
         warnings = [*given(chosen.metadata_warnings, []), *given(chosen.input_warnings, []),
                      *given(chosen.csf_warnings, [])]
-        for found in given(chosen.reference_warnings, []):
+        for found in (*given(chosen.reference_warnings, []), contradictions):
             warnings += [w for w in found if w not in warnings]
         content = {'metrics': metrics, 'references': references, 'warnings': warnings,
                    'notes': [note for found in (chosen.metadata_notes, chosen.notes, chosen.field_notes)

@@ -18,8 +18,9 @@ OUTLINES = {'brain': ('#5ec8ff', 'brain mask'), 'reliable': ('#ffd84d', 'reliabl
 _ENDS = (('L', 'R'), ('P', 'A'), ('I', 'S'))
 # Where in the brain's bounding box the slices lie.
 _FRACTIONS = (0.25, 0.39, 0.5, 0.6, 0.74)
-_TILE, _GAP, _FOOT, _DPI = 208, 6, 46, 100
-_GROUND, _INK = '#101317', '#e8ecf1'
+_TILE, _GAP, _FOOT = 208, 6, 46
+WIDTH, DPI = _GAP + len(_FRACTIONS) * (_TILE + _GAP), 100
+GROUND, INK = '#101317', '#e8ecf1'
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Figure:
         matplotlib colour map.
     masked : bool
         Whether what lies outside of the brain is left out.
+    content : str
+        What a reader who does not see it is told.
     """
 
     title: str
@@ -45,6 +48,7 @@ class Figure:
     limits: tuple | None = None
     colours: str = 'gray'
     masked: bool = True
+    content: str = "rows of slices, the patient's left on the left"
 
 
 FIGURES = {
@@ -87,6 +91,17 @@ FIGURES = {
         'the wrong sign (--phase-sign). Streaks that cross the brain at a slant come from errors at their tip; a '
         'cloudy, shaded map comes from background that was left; a flat one from too much regularisation.',
         'ppm', (-0.1, 0.1), masked=False),
+    'kernel': Figure(
+        'Does the map make its field?',
+        'In k-space the field over the map is the dipole kernel, for a map of any method. Left: averaged over all '
+        'frequencies at one angle to B0, it should follow the dashed line; a steeper curve is a map that is too weak, '
+        'a flatter one a map that is too strong. Then a slice through k-space with B0 upwards, red for positive: the '
+        'kernel as measured and as it should be. Right: the power of the field alone, which knows nothing of the map. '
+        'It should be dark along the dashed lines, where the kernel is zero, and the yellow line, the direction of B0 '
+        'that it shows, should be upright. If it leans, the orientation in the header is wrong, whatever the other '
+        'parts look like: a map that was computed with a wrong direction agrees with that direction.',
+        'field over map', (-2 / 3, 2 / 3), 'RdBu_r',
+        content='a curve over the angle to B0, and three slices through k-space'),
     'swi': Figure(
         'Susceptibility-weighted image',
         'Veins, bleeds and iron-rich nuclei are dark on an even grey. Dark clouds above the sinuses are the field of '
@@ -221,7 +236,7 @@ def draw_figure(name, view, layers, brain, outlines=None):
         _label_row(axes, row, top)
         top += row.height + _GAP
     _add_foot(canvas, axes, figure, limits, outlines)
-    return _encode(canvas, colours)
+    return encode_png(canvas, colours)
 
 
 @dataclass(frozen=True)
@@ -280,11 +295,11 @@ def _colours(figure):
 def _canvas(heights):
     """Return a figure, and axes that count pixels from its top left."""
     from matplotlib.figure import Figure as Canvas
-    width, height = _GAP + len(_FRACTIONS) * (_TILE + _GAP), _GAP + sum(heights) + len(heights) * _GAP + _FOOT
-    canvas = Canvas(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=_GROUND)
+    height = _GAP + sum(heights) + len(heights) * _GAP + _FOOT
+    canvas = Canvas(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=GROUND)
     axes = canvas.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axes.set(xlim=(0, WIDTH), ylim=(height, 0), autoscale_on=False)
     return canvas, axes
 
 
@@ -302,7 +317,7 @@ def _outline(axes, masks, top, height, colour):
 
 def _label_row(axes, row, top):
     low, high = _ENDS[PLANES[row.plane][1]]
-    style = dict(color=_INK, fontsize=8, va='center', bbox=dict(facecolor=_GROUND, alpha=0.6, pad=1.2, linewidth=0))
+    style = dict(color=INK, fontsize=8, va='center', bbox=dict(facecolor=GROUND, alpha=0.6, pad=1.2, linewidth=0))
     axes.text(_GAP + 4, top + row.height / 2, low, ha='left', **style)
     axes.text(_GAP + _TILE - 4, top + row.height / 2, high, ha='right', **style)
     axes.text(_GAP + 4, top + 10, row.label, ha='left', **style)
@@ -318,11 +333,11 @@ def _add_foot(canvas, axes, figure, limits, outlines):
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     bar = canvas.add_axes((24 / width, 24 / height, 250 / width, 10 / height))
     canvas.colorbar(ScalarMappable(Normalize(*limits), _colours(figure)), cax=bar, orientation='horizontal')
-    bar.tick_params(labelsize=8, colors=_INK, length=2, pad=2)
+    bar.tick_params(labelsize=8, colors=INK, length=2, pad=2)
     bar.locator_params(nbins=5)
     for edge in bar.spines.values():
         edge.set_visible(False)
-    middle, style = height - 29, dict(color=_INK, fontsize=8, va='center')
+    middle, style = height - 29, dict(color=INK, fontsize=8, va='center')
     axes.text(290, middle, figure.unit, **style)
     for column, key in enumerate(outlines):
         colour, label = OUTLINES[key]
@@ -332,7 +347,7 @@ def _add_foot(canvas, axes, figure, limits, outlines):
     axes.text(width - _GAP - 4, middle, "L: patient's left (neurological)", ha='right', **style)
 
 
-def _encode(canvas, scale):
+def encode_png(canvas, scale):
     """Return a drawing as a PNG file of 256 colours, those of the scale among them: a third of the usual size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     agg = FigureCanvasAgg(canvas)

@@ -31,6 +31,11 @@ _ADVICE = (
                    'sidecar of the phase and convert it again without rescaling.'),
     ("Units is 'rad'", 'Correct Units in the sidecar of the phase.'),
     ('not finite', 'Look for black spots in the magnitude; if there are many, convert the images again.'),
+    ('too weak', 'Mistrust the size of all values; give a smaller --inversion-lambda, or use another --inversion.'),
+    ('too strong', 'Mistrust the size of all values; give a larger --inversion-lambda, or use another --inversion.'),
+    ('goes with the map', 'Look at the local field for shading and at the map for streaks; use another --inversion.'),
+    ('of the header', 'Look at "Does the map make its field?". Was the image rotated or resampled after the scan, or '
+                      'its header edited? Convert it again from the scanner\'s files.'),
     ('negative values', 'Check how the magnitude was exported: it may be the real part, or have been filtered.'),
 )
 # Metric, its plausible range, what is said beyond it, and what to do then. Rules of thumb for a whole adult brain.
@@ -58,7 +63,18 @@ _METRICS = {
     'sd_ppm': ('Susceptibility ({}), SD', 'ppm'),
     'p1_ppm': ('Susceptibility ({}), 1st percentile', 'ppm'),
     'p99_ppm': ('Susceptibility ({}), 99th percentile', 'ppm'),
+    'field_b0_contrast': ('Direction of B0 in the field, contrast', ''),
+    'field_b0_angle_deg': ('Direction of B0 in the field, from that of the header', 'degrees'),
+    'kernel_gain': ('Backward kernel ({}), gain', ''),
+    'kernel_offset': ('Backward kernel ({}), offset', ''),
+    'kernel_rms': ('Backward kernel ({}), difference from theory', ''),
+    'kernel_coherence': ('Backward kernel ({}), coherence', ''),
+    'kernel_angle_deg': ('Backward kernel ({}), B0 from that of the header', 'degrees'),
+    'field_nrmse': ('Field of the map ({}), error', '%'),
+    'flag': ('Map against its field ({}): 0 good, 1 doubtful, 2 bad', ''),
 }
+# Kinds of figures that there are one of for each susceptibility map.
+_OF_MAPS = ('chi', 'kernel')
 _REFERENCES = {'wholebrain': 'whole brain', 'csf': 'ventricular fluid', 'none': 'none: as the inversion left it'}
 _SCANNER = {'Manufacturer': 'Vendor', 'ManufacturersModelName': 'Model', 'SoftwareVersions': 'Software',
             'MRAcquisitionType': 'Kind', 'RepetitionTime': 'Repetition time, s', 'FlipAngle': 'Flip angle, degrees',
@@ -151,7 +167,7 @@ def _figures(output_dir, acquisition, methods, key, budget):
     there = {_desc(path): path for path in folder.glob(f'{acquisition.name}_desc-*_figure.png')}
     figures = []
     for kind, figure in FIGURES.items():
-        variants = {f'chi{method}': f' ({method})' for method in methods} if kind == 'chi' else {kind: ''}
+        variants = {f'{kind}{method}': f' ({method})' for method in methods} if kind in _OF_MAPS else {kind: ''}
         for desc, variant in variants.items():
             if desc in there:
                 content = there[desc].read_bytes()
@@ -161,8 +177,8 @@ def _figures(output_dir, acquisition, methods, key, budget):
                     source = there[desc].relative_to(output_dir).as_posix()
                 budget -= len(source)
                 figures.append({'id': f'{key}-{desc}', 'title': figure.title + variant, 'caption': figure.caption,
-                                'alt': f'{figure.title}{variant} of {acquisition.name}: rows of slices, the patient\'s '
-                                       'left on the left', 'source': source, 'width': width, 'height': height})
+                                'alt': f'{figure.title}{variant} of {acquisition.name}: {figure.content}',
+                                'source': source, 'width': width, 'height': height})
     return figures
 
 
@@ -185,7 +201,7 @@ def _facts(acquisition):
 
 
 def _metric(name, value):
-    found = re.fullmatch(r'chi_(.+)_((?:sd|p\d+)_ppm)', name)
+    found = re.fullmatch(r'chi_([^_]+)_(.+)', name)
     label, unit = _METRICS.get(found[2] if found else name, (name, ''))
     label = label.format(found[1]) if found else label
     return label, _number(100 * value if unit == '%' else value), unit

@@ -102,9 +102,9 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
                            buffers=6 + 8 * max(len(acquisition.echo_times), 1), **sizes)
     masking_wf = init_masking_wf(voxel_size=acquisition.voxel_size, brain_mask=brain_mask, **sizes)
     assess = numeric_node(_assess_quality(acquisition, settings, brain_mask), 'assess',
-                          buffers=10 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
-    draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name),
-                        'draw', buffers=16, **sizes)
+                          buffers=18 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
+    draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name,
+                                    b0_dir=acquisition.b0_dir), 'draw', buffers=16, **sizes)
     workflow.connect([
         (prepare, masking_wf, [('magnitude', 'inputnode.magnitude')]),
         (prepare, assess, [('magnitude', 'magnitude'), ('notes', 'notes'), ('warnings', 'input_warnings')]),
@@ -138,7 +138,7 @@ def _assess_quality(acquisition, settings, brain_mask):
              'b0_dir': list(acquisition.b0_dir), 'has_phase': acquisition.has_phase, 'own_mask': brain_mask or '',
              'metadata': acquisition.metadata,
              'settings': {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
-    return AssessQuality(voxel_size=acquisition.voxel_size, facts=facts,
+    return AssessQuality(voxel_size=acquisition.voxel_size, b0_dir=acquisition.b0_dir, facts=facts,
                          metadata_notes=list(acquisition.notes), metadata_warnings=list(acquisition.warnings),
                          chi_names=list(settings['inversion']) if acquisition.has_phase else [])
 

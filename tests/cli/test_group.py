@@ -7,6 +7,8 @@ from qsmbids.cli.group import run
 from qsmbids.files import read_tsv, write_json
 from qsmbids.reports.status import latest_states, write_status
 
+KERNEL = ('kernel_gain', 'kernel_offset', 'kernel_rms', 'kernel_coherence', 'kernel_angle_deg', 'field_nrmse', 'flag')
+
 
 def row(participant, state, **more):
     return {'participant': participant, 'acquisition': f'{participant}_ses-a', 'session': 'a', 'state': state, **more}
@@ -19,7 +21,8 @@ def outputs(tmp_path):
                                                  {'participant': 'sub-3', 'state': 'unusable', 'reason': 'nothing'}])
     write_status(tmp_path, '20260102-000000-x', [row('sub-1', 'complete')])
     write_json(tmp_path / 'sub-1' / 'ses-a' / 'anat' / 'sub-1_ses-a_desc-qsm_qc.json',
-               {'metrics': {'brain_volume_ml': 1200.0, 'chi_tv_sd_ppm': 0.04}, 'warnings': ['w']})
+               {'metrics': {'brain_volume_ml': 1200.0, 'chi_tv_sd_ppm': 0.04, 'field_b0_angle_deg': 1.2,
+                            'field_b0_contrast': 0.3} | {f'chi_tv_{part}': 0.5 for part in KERNEL}, 'warnings': ['w']})
     return tmp_path
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from qsmbids.interfaces.figures import DrawFigures
 
-NAMES = ['magnitude', 'phase', 'unwrapped', 'totalfield', 'residual', 'localfield', 'chitv', 'chirts', 'r2star', 'csf']
+NAMES = ['magnitude', 'phase', 'unwrapped', 'totalfield', 'residual', 'localfield', 'chitv', 'chirts', 'kerneltv',
+         'kernelrts', 'r2star', 'csf']
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def images(tmp_path):
     for name, volume in volumes.items():
         paths[name] = str(tmp_path / f'{name}.nii')
         nibabel.save(nibabel.Nifti1Image(volume, np.diag((-2.0, 2, 3, 1))), paths[name])
-    return paths | {'chi': [paths.pop('tv'), paths.pop('rts')], 'chi_names': ['tv', 'rts']}
+    return paths | {'chi': [paths.pop('tv'), paths.pop('rts')], 'chi_names': ['tv', 'rts'], 'b0_dir': (0.0, 0.6, 0.8)}
 
 
 def draw(output_dir, **inputs):
@@ -50,6 +51,8 @@ def test_what_is_missing_is_left_out(images, tmp_path):
     assert list(draw(tmp_path / 'a', **minimal)) == ['magnitude']
     assert list(draw(tmp_path / 'b', **minimal, r2star=images['r2star'])) == ['magnitude', 'r2star']
     assert list(draw(tmp_path / 'c', **minimal, residual=images['residual'])) == ['magnitude', 'residual']
+    undirected = {name: value for name, value in images.items() if name != 'b0_dir'}
+    assert list(draw(tmp_path / 'd', **undirected)) == [name for name in NAMES if not name.startswith('kernel')]
 
 
 def test_one_echo_has_one_phase(images, tmp_path):
@@ -71,7 +74,8 @@ def test_only_what_changed_or_was_deleted_is_drawn_again(images, tmp_path):
     first['chirts'].unlink()
     later = max(stamps.values()) + 10 ** 9
     os.utime(images['r2star'], ns=(later, later))
+    os.utime(images['local_field'], ns=(later, later))
     again = draw(tmp_path / 'out', **images)
     assert list(again) == NAMES
     drawn = {desc for desc, path in again.items() if path.stat().st_mtime_ns != stamps[desc]}
-    assert drawn == {'chirts', 'r2star', 'csf'}
+    assert drawn == {'chirts', 'r2star', 'csf', 'localfield', 'kerneltv', 'kernelrts'}

@@ -18,6 +18,9 @@ EVIL = '<script>alert("x")</script>'
 SETTINGS = {'preset': 'none', 'unwrapping': 'romeo', 'phase_offset': 'mcpc3ds', 'echo_fit': 'nonlinear',
             'phase_sign': 'auto', 'residual_threshold': 0.3, 'background': 'vsharp', 'inversion': ('tv', 'rts'),
             'inversion_lambda': None, 'reference': 'wholebrain', 'relaxometry': 'arlo', 'level': 'full'}
+# Kinds of figures that there are two of, for two maps.
+OF_MAPS = ('chi', 'kernel')
+IMAGES = len(FIGURES) + len(OF_MAPS)
 COMPLETE = {'state': 'complete', 'reason': '', 'crashfile': ''}
 
 
@@ -69,7 +72,8 @@ def make_acquisition(run='1', **changes):
 
 def store(output_dir, acquisition, png, metrics=None):
     """Write what a complete acquisition leaves behind."""
-    metrics = {'brain_volume_ml': 1400.0, 'reliable_fraction': 0.95, 'chi_tv_sd_ppm': 0.0312345} | (metrics or {})
+    metrics = {'brain_volume_ml': 1400.0, 'reliable_fraction': 0.95, 'chi_tv_sd_ppm': 0.0312345,
+               'chi_tv_kernel_gain': 1.31, 'chi_tv_field_nrmse': 0.54, 'field_b0_angle_deg': 1.2} | (metrics or {})
     region = {'wholebrain': {'name': 'wholebrain', 'mean': 0.0, 'sd': 0.03, 'voxels': 4321},
               'csf': {'name': 'csf', 'mean': 0.0123, 'sd': 0.02, 'voxels': 321}}
     references = {name: {'SusceptibilityReference': 'wholebrain', 'References': region} for name in ('tv', 'rts')}
@@ -87,7 +91,8 @@ def store(output_dir, acquisition, png, metrics=None):
         path.write_text(json.dumps(content))
     folder = output_dir / 'sub-01' / 'figures'
     folder.mkdir(parents=True, exist_ok=True)
-    for desc in [name for name in FIGURES if name != 'chi'] + ['chitv', 'chirts']:
+    for desc in [name for name in FIGURES if name not in OF_MAPS] + [kind + name for kind in OF_MAPS
+                                                                     for name in ('tv', 'rts')]:
         (folder / f'{acquisition.name}_desc-{desc}_figure.png').write_bytes(png)
 
 
@@ -102,14 +107,16 @@ def test_a_complete_acquisition(tmp_path, png):
     acquisition = make_acquisition()
     store(tmp_path, acquisition, png)
     _, found = make_page(tmp_path, (acquisition, COMPLETE))
-    assert len(found.images) == len(FIGURES) + 1
+    assert len(found.images) == IMAGES
     for text in ('qsmbids 9.9', '4, 12.5', '1 x 1 x 2.5', '64 x 72 x 40', '30.0 degrees', '123.2500', '1400 mL', '95 %',
-                 'Susceptibility (tv), SD', '0.03123 ppm', 'ventricular fluid', '0.0123', '4321', 'C13', 'not met',
+                 'Susceptibility (tv), SD', '0.03123 ppm', 'Backward kernel (tv), gain', '1.31', '54 %', '1.2 degrees',
+                 'ventricular fluid', '0.0123', '4321', 'C13', 'not met',
                  'Methods [1].', 'bids:raw:sub-01/anat/x.nii.gz', 'phase to radians: levels', 'strength', '0.0005'):
         assert text in found.text, text
     titles = [title for title in (figure.title for figure in FIGURES.values()) if title in found.text]
     assert len(titles) == len(FIGURES)
     assert found.text.index('Susceptibility (tv)') < found.text.index('Susceptibility (rts)')
+    assert found.text.index('make its field? (tv)') < found.text.index('make its field? (rts)')
     assert 'not complete' not in found.text
 
 
@@ -147,7 +154,7 @@ def test_a_failed_acquisition_is_shown_with_what_there_is(tmp_path, png):
     _, found = make_page(tmp_path, (good, COMPLETE),
                          (bad, {'state': 'failed', 'reason': 'the phase is constant', 'crashfile': str(crash)}),
                          (unusable, {'state': 'unusable', 'reason': 'no EchoTime', 'crashfile': 'n/a'}))
-    assert len(found.images) == len(FIGURES) + 2
+    assert len(found.images) == IMAGES + 1
     for text in ('the phase is constant', 'logs/sub-01/crash-1.txt', 'no EchoTime', 'unusable', 'failed'):
         assert text in found.text
     assert found.text.count('This acquisition is not complete') == 2
@@ -170,7 +177,7 @@ def test_damaged_files_are_named_and_do_not_stop_the_page(tmp_path, png):
     store(tmp_path, acquisition, png)
     (tmp_path / acquisition.path('qc', desc='qsm', extension='.json')).write_text('{"metrics": ')
     _, found = make_page(tmp_path, (acquisition, COMPLETE))
-    assert 'cannot be read as JSON' in found.text and len(found.images) == len(FIGURES) + 1
+    assert 'cannot be read as JSON' in found.text and len(found.images) == IMAGES
 
 
 def test_figures_beyond_the_size_limit_are_linked(tmp_path, png, monkeypatch):
@@ -181,7 +188,7 @@ def test_figures_beyond_the_size_limit_are_linked(tmp_path, png, monkeypatch):
     text, found = make_page(tmp_path, *[(acquisition, COMPLETE) for acquisition in runs])
     embedded = [image for image in found.images if image['src'].startswith('data:')]
     linked = [image for image in found.images if not image['src'].startswith('data:')]
-    assert len(embedded) + len(linked) == 2 * (len(FIGURES) + 1) and embedded and linked
+    assert len(embedded) + len(linked) == 2 * IMAGES and embedded and linked
     assert sum(len(image['src']) for image in embedded) <= 15 * len(png)
     assert all((tmp_path / image['src']).is_file() for image in linked)
 

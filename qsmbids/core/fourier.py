@@ -47,6 +47,36 @@ def convolve(volume, kernel):
     return irfftn(spectrum, volume.shape)
 
 
+def resample(volume, size):
+    """Return a periodic volume on a grid of another size over the same field of view, by its Fourier series.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (nx, ny, nz)
+    size : tuple of int
+        Voxels of the new grid along each axis.
+
+    Returns
+    -------
+    ndarray, shape `size`
+        The first voxels of both grids lie at the same place. Frequencies that either grid does not tell from their
+        negatives are left out.
+    """
+    spectrum = rfftn(volume, volume.shape)
+    kept = np.zeros((*size[:2], size[2] // 2 + 1), spectrum.dtype)
+    halves = [(min(old, new) - 1) // 2 for old, new in zip(volume.shape, size)]
+    for x in _both_signs(halves[0]):
+        for y in _both_signs(halves[1]):
+            part = x, y, slice(halves[2] + 1)
+            kept[part] = spectrum[part]
+    kept *= np.float32(np.prod(size) / volume.size)
+    return irfftn(kept, size)
+
+
+def _both_signs(half):
+    return [slice(half + 1), slice(-half, None)] if half else [slice(1)]
+
+
 def frequencies(size, voxel_size):
     """Return the spatial frequencies of a half spectrum, one broadcastable array per axis.
 

@@ -1,25 +1,245 @@
-"""Inversion by networks, on whole volumes."""
+"""Inversion by networks, with the signature of every inversion."""
 
 import numpy as np
 import torch
 
-from qsmbids.networks.pocsnet import start
+from qsmbids.core.background.resharp import conjugate_gradients
+from qsmbids.core.checks import check_positive, check_weighted_field
+from qsmbids.core.dipole import dipole_kernel
+from qsmbids.core.fourier import convolve
+from qsmbids.core.grid import bounding_box, embed, padded_size, place
+from qsmbids.core.inversion.nonlinear import PHASE_SCALE
+from qsmbids.core.inversion.strength import automatic_strength, noise_share
+from qsmbids.networks.case import Case
+from qsmbids.networks.operators import convolve as convolve_tensor, dipole_kernels
+from qsmbids.networks.pocsnet import TRUST
+from qsmbids.networks.weights import load_weights, shipped
+
+MAPS = ('network', 'projected')
+
+
+def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=None, output='network',
+                    weights='pocsnet2'):
+    """Invert a local field by POCSnet2: a network and the projection on the measured field in turns.
+
+    Parameters
+    ----------
+    field : ndarray, shape (nx, ny, nz)
+        Local field in ppm. Values outside the mask are not used.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Where the field is known.
+    voxel_size : sequence of float
+        mm.
+    b0_dir : sequence of float, default (0, 0, 1)
+        Unit vector of the main field in voxel axes.
+    lambda_ : float, optional
+        How little the field is trusted, as the strength of Tikhonov's regularisation; chosen by
+        :func:`~qsmbids.core.inversion.strength.automatic_strength` if not given. More is smoother.
+    output : {'network', 'projected'}
+        The last map of the network, or its projection on the measured field, which is nearer to the data and keeps
+        more of its errors.
+    weights : str
+        Name of weights that come with qsmbids, or the path of a file of your own.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        Susceptibility in ppm; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, the mask is empty, the field is not finite inside the mask, or `output` is not known.
+    FileError
+        If the weights are missing or damaged.
+
+    References
+    ----------
+    Wang 2022 (POCSnet), section 2.
+    """
+    if output not in MAPS:
+        raise ValueError(f'output is {output!r}, must be one of {", ".join(MAPS)}')
+    network, _ = load_weights(shipped(weights))
+    field, mask, voxel_size, _ = check_weighted_field(field, mask, voxel_size)
+    if not field[mask].any():
+        return np.zeros_like(field)
+    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_))
+    estimate = run(network, case.inputs())
+    return case.proposed(estimate) if output == 'network' else case.projected(estimate)
+
+
+def invert_deepqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weights='deepqsm'):
+    """Invert a local field by a network that takes no step on the data.
+
+    Parameters
+    ----------
+    field, mask, voxel_size, b0_dir, weights
+        As for :func:`invert_pocsnet2`. The direction of B0 turns the axes only; the network knows no other.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        Susceptibility in ppm; zero outside the mask.
+
+    Raises
+    ------
+    ValueError, FileError
+        As :func:`invert_pocsnet2`.
+
+    References
+    ----------
+    Bollmann S et al. NeuroImage 2019;195:373-383.
+    """
+    return invert_pocsnet2(field, mask, voxel_size, b0_dir=b0_dir, weights=weights)
+
+
+def invert_dll2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, tol=1e-3,
+                max_iterations=100, weights='pocsnet2'):
+    """Invert a local field by least squares with a network's map as its prior.
+
+    Minimises ``|weight (d * chi - field)|^2 + TRUST lambda |chi - prior|^2``: with a weight of 1 the projection of
+    POCSnet2.
+
+    Parameters
+    ----------
+    field, mask, voxel_size, b0_dir, lambda_, weights
+        As for :func:`invert_pocsnet2`.
+    weight : ndarray, shape (nx, ny, nz), optional
+        The field's reliability inside the mask, 0 to 1. By default 1.
+    tol : float, default 1e-3
+        Ends when the residual of the normal equations has fallen to this share.
+    max_iterations : int, default 100
+        Of conjugate gradients.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        Susceptibility in ppm; zero outside the mask.
+
+    Raises
+    ------
+    ValueError, FileError
+        As :func:`invert_pocsnet2`.
+
+    References
+    ----------
+    Zhang J et al. NeuroImage 2020;211:116579 (DLL2).
+    """
+    check_positive(tol=tol, max_iterations=max_iterations)
+    network, _ = load_weights(shipped(weights))
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
+    if not field[mask].any():
+        return np.zeros_like(field)
+    strength = _strength(field, mask, voxel_size, b0_dir, lambda_)
+    prior = invert_with(network, field, mask, voxel_size, b0_dir, strength)[1]
+    box = bounding_box(mask)
+    size = padded_size(mask[box].shape)
+    kernel = dipole_kernel(size, voxel_size, b0_dir)
+    squared = np.square(embed(weight, mask, box, size))
+    trust = np.float32(TRUST * strength)
+    chi = embed(prior, mask, box, size)
+
+    def normal(change):
+        induced = convolve(change, kernel)
+        induced *= squared
+        induced = convolve(induced, kernel)
+        induced += trust * change
+        return induced
+    missed = embed(field, mask, box, size)
+    missed -= convolve(chi, kernel)
+    missed *= squared
+    chi += conjugate_gradients(normal, convolve(missed, kernel), tol, max_iterations)
+    return place(chi, mask, box)
+
+
+def invert_fine(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, steps=30,
+                learning_rate=1e-4, phase_scale=PHASE_SCALE, weights='pocsnet2'):
+    """Invert a local field by a network whose weights are fitted to it.
+
+    Lessens ``|weight (exp(i s d * chi(weights)) - exp(i s field))|^2``, until no more of the field is missed than its
+    own spectrum says is noise.
+
+    Parameters
+    ----------
+    field, mask, voxel_size, b0_dir, lambda_, weights
+        As for :func:`invert_pocsnet2`.
+    weight : ndarray, shape (nx, ny, nz), optional
+        The field's reliability inside the mask, 0 to 1. By default 1.
+    steps : int, default 30
+        Of Adam, at most.
+    learning_rate : float, default 1e-4
+    phase_scale : float
+        Phase in rad that 1 ppm makes.
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        Susceptibility in ppm; zero outside the mask.
+
+    Raises
+    ------
+    ValueError, FileError
+        As :func:`invert_pocsnet2`.
+
+    References
+    ----------
+    Zhang J et al. NeuroImage 2020;211:116579 (FINE).
+    """
+    check_positive(steps=steps, learning_rate=learning_rate, phase_scale=phase_scale)
+    network, _ = load_weights(shipped(weights))
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
+    if not field[mask].any():
+        return np.zeros_like(field)
+    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_))
+    noise = noise_share(field * weight, mask, voxel_size, b0_dir=b0_dir)
+    fit(network, case, case.to_grid(weight), noise, int(steps), learning_rate, phase_scale)
+    return case.proposed(run(network, case.inputs()))
+
+
+def fit(network, case, weight, noise, steps, learning_rate, phase_scale):
+    """Fit a network's weights to a case, in place; return the losses of the steps, relative to that of no map."""
+    inputs = case.inputs()
+    kernel = dipole_kernels(case.start.mask.shape, [case.voxel_size], [case.b0_dir])
+    scale = phase_scale * case.start.scale
+    measured, weight = scale * inputs['field'], torch.from_numpy(weight)[None, None] * inputs['mask']
+    nothing = _phase_error(torch.zeros_like(measured), measured, weight)
+    optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=learning_rate)
+    losses = []
+    for _ in range(steps):
+        with torch.autocast('cpu', torch.bfloat16):
+            chi = network(**inputs)[-1]
+        loss = _phase_error(scale * convolve_tensor(chi, kernel), measured, weight) / nothing
+        losses.append(loss.item())
+        if losses[-1] <= noise:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.requires_grad_(False)
+    return losses
+
+
+def _phase_error(phase, measured, weight):
+    """Return the sum of ``|weight (exp(i phase) - exp(i measured))|^2``."""
+    return (weight.square() * (2 - 2 * torch.cos(phase - measured))).sum()
+
+
+def _strength(field, mask, voxel_size, b0_dir, given):
+    if given is None:
+        return automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, penalty='identity')
+    check_positive(lambda_=given)
+    return given
 
 
 def invert_with(network, field, mask, voxel_size, b0_dir, strength):
-    """Return the maps of a POCSnet2: after the projection and before it, ppm, zero outside the mask."""
-    begun = start(field, mask, voxel_size, b0_dir, strength)
-    device = next(network.parameters()).device
+    """Return both maps of a network that is made like POCSnet2: after the last projection and before it, ppm."""
+    case = Case(field, mask, voxel_size, b0_dir, strength)
+    estimate = run(network, case.inputs(next(network.parameters()).device))
+    return case.projected(estimate), case.proposed(estimate)
 
-    def tensor(volume):
-        return torch.from_numpy(volume)[None, None].to(device)
+
+def run(network, inputs):
+    """Return the network's own map, an array of the shape of its input."""
+    device = next(network.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-        maps = network(tensor(begun.field), tensor(begun.first), tensor(begun.data),
-                       tensor(begun.mask.astype(np.float32)), torch.tensor([begun.level]).float().to(device),
-                       tensor(begun.smoothing))
-    placed = []
-    for estimate in maps:
-        volume = np.zeros(mask.shape, np.float32)
-        volume[begun.box] = begun.scale * estimate[0, 0].float().cpu().numpy()[tuple(slice(n) for n in begun.box_shape)]
-        placed.append(volume * mask)
-    return placed
+        return network(**inputs)[-1][0, 0].float().cpu().numpy()

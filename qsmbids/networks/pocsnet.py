@@ -101,6 +101,17 @@ def noise_level(strength):
     return float(np.log10(strength)) + 1.25
 
 
+def training_inputs(batch, device):
+    """Return the arguments of `forward`, the true map and the mask for a batch of a training stream."""
+    volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float()
+               for name in ('field', 'first', 'data', 'mask', 'chi')}
+    truth, strengths = volumes.pop('chi'), batch['strength']
+    kernels = dipole_kernels(truth.shape[2:], batch['voxel_size'], batch['b0_dir'], device)
+    strength = torch.from_numpy(TRUST * strengths).to(device)[:, None, None, None, None]
+    levels = torch.tensor([noise_level(s) for s in strengths], dtype=torch.float32, device=device)
+    return volumes | {'level': levels, 'smoothing': strength / (kernels.square() + strength)}, truth, volumes['mask']
+
+
 class POCSnet2(nn.Module):
     """Network and projection on the field in turns, with the same weights in every turn.
 
@@ -116,6 +127,8 @@ class POCSnet2(nn.Module):
     ----------
     Wang 2022 (POCSnet), section 2. The projection is the proximal step of its released code.
     """
+
+    prepare = staticmethod(training_inputs)
 
     def __init__(self, backbone='compact', width=24, unrolls=3):
         super().__init__()
@@ -145,13 +158,26 @@ class POCSnet2(nn.Module):
             projected = (data + convolve(proposed - first, smoothing)) * mask
         return projected, proposed
 
-    @staticmethod
-    def prepare(batch, device):
-        """Return the arguments of `forward`, the truth and the mask for a batch of a training stream."""
-        volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float()
-                   for name in ('field', 'first', 'data', 'mask', 'chi')}
-        truth, strengths = volumes.pop('chi'), batch['strength']
-        kernels = dipole_kernels(truth.shape[2:], batch['voxel_size'], batch['b0_dir'], device)
-        strength = torch.from_numpy(TRUST * strengths).to(device)[:, None, None, None, None]
-        levels = torch.tensor([noise_level(s) for s in strengths], dtype=torch.float32, device=device)
-        return volumes | {'level': levels, 'smoothing': strength / (kernels.square() + strength)}, truth, volumes['mask']
+
+class DeepQSM(nn.Module):
+    """A network from the local field straight to the map, without a step on the data.
+
+    Parameters
+    ----------
+    backbone, width
+        As for `POCSnet2`.
+
+    References
+    ----------
+    Bollmann S et al. NeuroImage 2019;195:373-383.
+    """
+
+    prepare = staticmethod(training_inputs)
+
+    def __init__(self, backbone='compact', width=24):
+        super().__init__()
+        self.backbone = BACKBONES[backbone](2, width)
+
+    def forward(self, field, mask, **_):
+        """Return a tuple of the map, divided by the scale; what only `POCSnet2` uses is not looked at."""
+        return (self.backbone(torch.cat([3 * field, mask], dim=1)).float() * mask,)

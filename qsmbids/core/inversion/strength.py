@@ -122,6 +122,16 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
     return float(_TV_PER_IDENTITY * identity / np.sqrt(1 + identity / _NOISY) * per_gradient)
 
 
+def noise_share(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None):
+    """Return the share of a local field's power, 0 to 1, that is no field of any map.
+
+    Parameters and errors as for :func:`automatic_strength`.
+    """
+    spectra = estimate_spectra(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
+    noise = float(np.sum(spectra.noise * spectra.count))
+    return noise / (noise + float(np.sum(spectra.chi[:, None] * np.square(spectra.dipole) * spectra.count)))
+
+
 def estimate_spectra(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None):
     """Tell the power of a local field's map from that of its noise.
 

@@ -1,0 +1,110 @@
+"""A measured field as a network is given it: axes and voxels as in training, and the way back.
+
+The axis along B0 becomes the third. Voxels that are smaller or larger than those of the training are brought into its
+range by the Fourier series of the field; what the network changes there of Tikhonov's map goes back by the same way and
+is added on the grid of the data, where the projections use every voxel and its true size. Wrapped phase never comes here:
+fields only are resampled, as Kiersnowski 2023 asks.
+
+References
+----------
+Kiersnowski OC, Karsa A, Wastling SJ, Thornton JS, Shmueli K. Magn Reson Med 2023;89:1791-1808.
+"""
+
+import numpy as np
+import torch
+
+from qsmbids.core.fourier import irfftn, resample, rfftn
+from qsmbids.networks.pocsnet import start
+
+FINEST, COARSEST = (.85, .85, .85), (1.2, 1.2, 2.4)
+"""Voxel sizes that the networks are trained with, mm; the third axis is the one along B0."""
+
+
+class Case:
+    """One field, ready for a network.
+
+    Parameters
+    ----------
+    field, mask, voxel_size, b0_dir
+        As for every inversion; the field is not zero everywhere inside the mask.
+    strength : float
+        Of Tikhonov's regularisation.
+
+    Attributes
+    ----------
+    start : Start
+        On the grid of the network.
+    voxel_size, b0_dir : tuple of float
+        Of that grid.
+    resampled : bool
+        Whether it is another than that of the data.
+    """
+
+    def __init__(self, field, mask, voxel_size, b0_dir, strength):
+        along = int(np.argmax(np.abs(b0_dir)))
+        self._order = [axis for axis in range(3) if axis != along] + [along]
+        self._mask = mask.transpose(self._order)
+        voxel_size, self.b0_dir = ([values[axis] for axis in self._order] for values in (voxel_size, b0_dir))
+        self._data = start(np.ascontiguousarray(field.transpose(self._order)), np.ascontiguousarray(self._mask),
+                           voxel_size, self.b0_dir, strength)
+        wanted = np.clip(voxel_size, FINEST, COARSEST)
+        padded = self._data.mask.shape
+        size = tuple(int(round(n * step / new)) for n, step, new in zip(padded, voxel_size, wanted))
+        self.resampled = not np.allclose(wanted, voxel_size)
+        self.start, self.voxel_size = self._data, tuple(voxel_size)
+        if self.resampled:
+            self.voxel_size = tuple(n * step / new for n, step, new in zip(padded, voxel_size, size))
+            inside = resample(self._data.mask.astype(np.float32), size) > .5
+            self.start = start(resample(self._data.field, size) * np.float32(self._data.scale), inside,
+                               self.voxel_size, self.b0_dir, strength)
+        self._size = size
+
+    def inputs(self, device='cpu'):
+        """Return the arguments of a network's `forward`."""
+        begun = self.start
+        volumes = {name: getattr(begun, name) for name in ('field', 'first', 'data', 'smoothing')}
+        volumes['mask'] = begun.mask.astype(np.float32)
+        tensors = {name: torch.from_numpy(volume)[None, None].to(device) for name, volume in volumes.items()}
+        return tensors | {'level': torch.tensor([begun.level], dtype=torch.float32, device=device)}
+
+    def to_grid(self, volume):
+        """Return a volume of the data's grid on that of the network, zero outside the mask."""
+        inside = np.zeros(self._data.mask.shape, np.float32)
+        inside[tuple(slice(n) for n in self._data.box_shape)] = volume.transpose(self._order)[self._data.box]
+        if not self.resampled:
+            return inside * self._data.mask
+        moved = np.zeros(self.start.mask.shape, np.float32)
+        moved[tuple(slice(n) for n in self.start.box_shape)] = resample(inside, self._size)[self.start.box]
+        return moved * self.start.mask
+
+    def proposed(self, estimate):
+        """Return a network's map on the grid of the data, ppm, zero outside the mask.
+
+        Parameters
+        ----------
+        estimate : ndarray, shape of ``start.mask``
+            Divided by the scale.
+        """
+        return self._place(self._data.first + self._change(estimate))
+
+    def projected(self, estimate):
+        """Return the projection of a network's map on the measured field, as `proposed` does."""
+        spectrum = rfftn(self._change(estimate), self._data.mask.shape)
+        spectrum *= self._data.smoothing
+        return self._place(self._data.data + irfftn(spectrum, self._data.mask.shape))
+
+    def _change(self, estimate):
+        change = (estimate - self.start.first) * self.start.mask
+        if self.resampled:
+            change *= np.float32(self.start.scale / self._data.scale)
+            whole = np.zeros(self._size, np.float32)
+            whole[self.start.box] = change[tuple(slice(n) for n in self.start.box_shape)]
+            change = resample(whole, self._data.mask.shape)
+        return change * self._data.mask
+
+    def _place(self, padded):
+        volume = np.zeros(self._mask.shape, np.float32)
+        np.copyto(volume[self._data.box], padded[tuple(slice(n) for n in self._data.box_shape)],
+                  where=self._mask[self._data.box])
+        volume *= np.float32(self._data.scale)
+        return np.ascontiguousarray(volume.transpose(np.argsort(self._order)))

@@ -153,34 +153,47 @@ def _harmonic_update(data, squared, inside, kernel, squared_gradient, penalty, b
     ``r |D chi + h - t|^2 + penalty |G chi - (z - u)|^2 + m |L h - v|^2``; h is eliminated first.
     """
     size = data.shape
-    laplacian = -squared_gradient
     ratio = _HARMONIC_PENALTY / _DATA_PENALTY
-    # What h takes of a phase that only it explains.
-    taken = 1 / (1 + ratio * np.square(laplacian))
-    from_curvature = ratio * laplacian * taken
-    denominator = penalty * squared_gradient
-    denominator += _DATA_PENALTY * np.square(kernel) * (1 - taken)
-    denominator[0, 0, 0] = 1
     share = np.float32(beta / (beta + _HARMONIC_PENALTY))
     state, target = data.copy(), data.copy()
-    curvature, curvature_target = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    curvature = np.zeros(size, np.float32)
 
     def update(divergence):
-        harmonic = rfftn(curvature_target, size)
-        harmonic *= from_curvature
-        wanted = rfftn(target, size)
-        spectrum = _DATA_PENALTY * kernel * (wanted - taken * wanted - harmonic)
-        if divergence is not None:
-            spectrum += penalty * rfftn(divergence, size)
-        spectrum /= denominator
-        harmonic += taken * (wanted - kernel * spectrum)
-        del wanted
-        _relax_phase(irfftn(kernel * spectrum + harmonic, size), data, squared, state, target, _DATA_PENALTY,
-                     _RELAXATION)
-        harmonic *= laplacian
-        _relax_curvature(irfftn(harmonic, size), inside, share, curvature, curvature_target, _RELAXATION)
+        both = divergence is not None
+        part = rfftn(divergence, size) if both else None
+        del divergence  # none but this function holds it
+        # The split less its multiplier, as for the phase.
+        harmonic = rfftn(np.where(inside, (1 - 2 * share) * curvature, curvature), size)
+        spectrum = rfftn(target, size)
+        _solve_harmonic(spectrum, harmonic, part if both else spectrum, kernel, squared_gradient, penalty, ratio, both)
+        del part
+        induced = spectrum * kernel
+        induced += harmonic
+        _relax_phase(irfftn(induced, size), data, squared, state, target, _DATA_PENALTY, _RELAXATION)
+        del induced
+        harmonic *= squared_gradient
+        _relax_curvature(irfftn(harmonic, size), inside, share, curvature, _RELAXATION)
         return irfftn(spectrum, size)
     return update
+
+
+@njit(cache=True, parallel=True, error_model='numpy')
+def _solve_harmonic(spectrum, harmonic, part, kernel, squared_gradient, penalty, ratio, both):
+    """Replace the targets of the phase and of the negative Laplacian by the spectra of chi and h."""
+    one = np.float32(1)
+    weight = penalty if both else np.float32(0)
+    for i in prange(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            for k in range(kernel.shape[2]):
+                dipole, squared, wanted = kernel[i, j, k], squared_gradient[i, j, k], spectrum[i, j, k]
+                # What h takes of a phase that only it explains.
+                taken = one / (one + ratio * squared * squared)
+                free = ratio * squared * taken * harmonic[i, j, k]
+                norm = penalty * squared + _DATA_PENALTY * dipole * dipole * (one - taken)
+                chi = (_DATA_PENALTY * dipole * (wanted - taken * wanted - free) + weight * part[i, j, k])
+                chi *= one / norm if norm > 0 else np.float32(0)
+                harmonic[i, j, k] = free + taken * (wanted - dipole * chi)
+                spectrum[i, j, k] = chi
 
 
 # As in the linear inversion, the state is ``q = d * chi + s`` with the scaled multiplier s; both it and the split
@@ -218,10 +231,9 @@ def _multiplier(distance, squared, penalty):
 
 
 @njit(cache=True, parallel=True)
-def _relax_curvature(found, inside, share, state, target, relaxation):
+def _relax_curvature(found, inside, share, state, relaxation):
     for i in prange(state.shape[0]):
         for j in range(state.shape[1]):
             for k in range(state.shape[2]):
                 kept = 1 - share if inside[i, j, k] else np.float32(1)
                 state[i, j, k] += relaxation * (found[i, j, k] - kept * state[i, j, k])
-                target[i, j, k] = (2 * kept - 1) * state[i, j, k]

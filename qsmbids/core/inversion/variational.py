@@ -119,17 +119,21 @@ def minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations,
     region = np.ascontiguousarray(np.broadcast_to(region, size))
     chi = update(None) if start is None else start
     split = np.zeros((3, *size), np.float32)
-    divergence = np.empty(size, np.float32)
     # Nothing is split yet that the first step could be relaxed towards.
     relaxation = np.float32(1)
     for _ in range(max_iterations):
         _relax_gradient(chi, split, region, per_mm, threshold, relaxation)
-        write_divergence(split, divergence, region, per_mm, threshold)
-        previous, chi = chi, update(divergence)
+        previous, chi = chi, update(_divergence(split, region, per_mm, threshold))
         relaxation = np.float32(RELAXATION)
         if tol and relative_change(previous, chi, shape) <= tol:
             break
     return chi
+
+
+def _divergence(split, region, per_mm, threshold):
+    divergence = np.empty_like(split[0])
+    write_divergence(split, divergence, region, per_mm, threshold)
+    return divergence
 
 
 def relative_change(previous, chi, shape):
@@ -193,9 +197,12 @@ def field_split_update(state, kernel, squared_gradient, penalty, relax, data_pen
     squared_gradient[0, 0, 0] = np.inf
 
     def update(divergence):
+        both = divergence is not None
+        part = rfftn(divergence, size) if both else None
+        del divergence  # none but this function holds it
         spectrum = rfftn(target, size)
-        _solve(spectrum, spectrum if divergence is None else rfftn(divergence, size), kernel, squared_gradient,
-               penalty, divergence is not None)
+        _solve(spectrum, part if both else spectrum, kernel, squared_gradient, penalty, both)
+        del part
         induced = irfftn(spectrum * kernel, size)
         relax(induced, state, target)
         del induced
@@ -205,8 +212,7 @@ def field_split_update(state, kernel, squared_gradient, penalty, relax, data_pen
 
 @njit(cache=True, parallel=True, error_model='numpy')
 def _solve(spectrum, part, kernel, squared_gradient, penalty, both):
-    """Replace the spectrum of the field's target by that of the map; `part` is the gradient's share, unless not both.
-    """
+    """Replace the spectrum of the field's target by that of the map; `part`, the divergence, counts if `both` do."""
     share = penalty if both else np.float32(0)
     for i in prange(kernel.shape[0]):
         for j in range(kernel.shape[1]):

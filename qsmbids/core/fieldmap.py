@@ -20,7 +20,7 @@ from qsmbids.core.checks import check_same_shape, check_voxel_size
 from qsmbids.core.grid import bounding_box
 from qsmbids.core.methods import ECHO_FITS, OFFSETS, UNWRAPPING
 from qsmbids.core.phase import radians_to_ppm
-from qsmbids.core.unwrap import best_turns, check_echoes, romeo_quality, unwrap_romeo
+from qsmbids.core.unwrap import best_turns, check_echoes, romeo_quality, unwrap_and_rate, unwrap_romeo
 
 
 COARSE_MM = 2.      # edge of the blocks in which the difference of two echoes is unwrapped.
@@ -108,14 +108,17 @@ def total_field(phase, magnitude, echo_times, mask, voxel_size, center_frequency
     if offset == 'mcpc3ds' and times.size > 1:
         shift = phase_offset_mcpc3ds(phase, magnitude, mask, times, voxel_size)
         phase = remove_phase_offset(phase, shift)
-    unwrapped = UNWRAPPING[unwrapping].load()(phase, mask, echo_times=times, magnitude=magnitude,
-                                              voxel_size=voxel_size)
+    if unwrapping == 'romeo':
+        unwrapped, quality = unwrap_and_rate(phase, mask, times, magnitude, voxel_size=voxel_size)
+    else:
+        unwrapped = UNWRAPPING[unwrapping].load()(phase, mask, echo_times=times, magnitude=magnitude,
+                                                  voxel_size=voxel_size)
+        quality = romeo_quality(phase, mask, times, magnitude)
     field = fit_field_linear(unwrapped, magnitude, times, mask)
     if fit == 'nonlinear':
         field, residual = fit_field_nonlinear(unwrapped, magnitude, times, mask, field)
     else:
         residual = complex_residual(unwrapped, magnitude, times, mask, field)
-    quality = romeo_quality(phase, mask, times, magnitude)
     return FieldMap(radians_to_ppm(field, 1, center_frequency_hz), residual, quality, unwrapped, shift,
                     () if alternation is None else (alternation.note,))
 

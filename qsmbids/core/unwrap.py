@@ -76,10 +76,24 @@ def unwrap_romeo(phase, mask, echo_times=None, magnitude=None, template=None, *,
     """
     echoes = check_echoes(phase, mask, echo_times, magnitude)
     template = _check_template(template, echoes)
-    inside, grown, weights = _weigh(echoes, template)
+    return _unwrap_weighed(echoes, template, _weigh(echoes, template), voxel_size).reshape(np.shape(phase))
+
+
+def unwrap_and_rate(phase, mask, echo_times=None, magnitude=None, template=None, *, voxel_size=(1., 1., 1.)):
+    """Return what `unwrap_romeo` and what `romeo_quality` returns, from pairs that are weighed once."""
+    echoes = check_echoes(phase, mask, echo_times, magnitude)
+    template = _check_template(template, echoes)
+    weighed = _weigh(echoes, template)
+    quality = _rate_weighed(echoes, weighed)
+    return _unwrap_weighed(echoes, template, weighed, voxel_size).reshape(np.shape(phase)), quality
+
+
+def _unwrap_weighed(echoes, template, weighed, voxel_size):
+    """Return all echoes unwrapped, from what `_weigh` returned, of which the phase is used up."""
+    inside, grown, weights = weighed
     parts = _grow(grown.reshape(-1), inside.reshape(-1), weights, _strides(inside))
     grown, inside = (np.ascontiguousarray(v[1:-1, 1:-1, 1:-1]) for v in (grown, inside))
-    return _follow_template(echoes, template, grown, inside, parts, voxel_size).reshape(np.shape(phase))
+    return _follow_template(echoes, template, grown, inside, parts, voxel_size)
 
 
 def unwrap_bestpath(phase, mask, echo_times=None, magnitude=None, template=None, *, voxel_size=(1., 1., 1.)):
@@ -160,7 +174,12 @@ def romeo_quality(phase, mask, echo_times=None, magnitude=None, template=None):
         As `unwrap_romeo`.
     """
     echoes = check_echoes(phase, mask, echo_times, magnitude)
-    inside, _, weights = _weigh(echoes, _check_template(template, echoes))
+    return _rate_weighed(echoes, _weigh(echoes, _check_template(template, echoes)))
+
+
+def _rate_weighed(echoes, weighed):
+    """Return the mean weight of each voxel's pairs, from what `_weigh` returned."""
+    inside, _, weights = weighed
     quality = np.zeros(inside.shape, np.float32)
     _mean_weight(inside.reshape(-1), weights, _strides(inside), quality.reshape(-1))
     volume = np.zeros(echoes.mask.shape, np.float32)
@@ -236,14 +255,21 @@ def check_echoes(phase, mask, echo_times=None, magnitude=None, *, need_times=Tru
         magnitude = np.ascontiguousarray(magnitude, dtype=np.float32)
         check_same_shape(phase=phase, magnitude=magnitude)
     for name, volume in (('phase', phase), ('magnitude', magnitude)):
-        # Extremes pass NaN and infinity on, and need no array of their own.
-        if volume is not None and not np.isfinite([volume.min(), volume.max()]).all():
+        if volume is not None and not _all_finite(volume.reshape(-1)):
             raise ValueError(f'{name} holds values that are not finite; repair them first (phase.repair_nonfinite)')
     phase = phase.reshape(mask.shape + (-1,))
     magnitude = np.ones_like(phase) if magnitude is None else magnitude.reshape(phase.shape)
     if phase.shape[3] == 1 and echo_times is None or not need_times:
         return Echoes(phase, mask, np.arange(1., phase.shape[3] + 1), magnitude)
     return Echoes(phase, mask, check_echo_times(echo_times, phase.shape[3]), magnitude)
+
+
+@njit(cache=True, parallel=True)
+def _all_finite(values):
+    bad = 0
+    for i in prange(values.size):
+        bad += not np.isfinite(values[i])
+    return bad == 0
 
 
 def check_echo_times(echo_times, count):

@@ -4,7 +4,7 @@ import pytest
 from qsmbids.core.methods import UNWRAPPING
 from qsmbids.core.phase import wrap
 from qsmbids.core.threads import use_threads
-from qsmbids.core.unwrap import romeo_quality, unwrap_bestpath, unwrap_laplacian, unwrap_romeo
+from qsmbids.core.unwrap import romeo_quality, unwrap_and_rate, unwrap_bestpath, unwrap_laplacian, unwrap_romeo
 
 SHAPE = (44, 50, 40)
 
@@ -117,7 +117,7 @@ def test_a_constant_shift_and_a_transposition_change_nothing():
     assert not turns(turned, unwrapped, mask).any()
 
 
-def test_threads_do_not_matter():
+def test_neither_threads_nor_the_way_of_asking_matter():
     field, mask, magnitude = head()
     times = (0.004, 0.009)
     phase, noisy = scan(field, magnitude, times, 5)
@@ -126,6 +126,8 @@ def test_threads_do_not_matter():
         with use_threads(count):
             results.append([unwrap_romeo(phase, mask, times, noisy), romeo_quality(phase, mask, times, noisy)])
     assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(results[0][1], results[1][1])
+    together = unwrap_and_rate(phase, mask, times, noisy)
+    assert np.array_equal(together[0], results[0][0]) and np.array_equal(together[1], results[0][1])
 
 
 def test_one_voxel_and_the_edge_of_the_array():

@@ -4,7 +4,7 @@ It imports nothing, so that ``qsmbids --help`` can list the choices without load
 its function, a line here, a test, and its entry in ``data/boilerplate.bib``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import Parameter, signature
 
@@ -26,6 +26,11 @@ class Method:
     automatic : tuple of str
         The parameter that is chosen by the data if it is not given, and by which rule: a `penalty` of
         :func:`qsmbids.core.inversion.strength.automatic_strength`. Empty if there is none.
+    companions : dict
+        Maps that the function returns beside its own, with warnings, where ``companions=True`` is given: name to what
+        they show.
+    weights : str
+        Trained weights that come with qsmbids and that the function cannot do without.
     """
 
     title: str
@@ -33,6 +38,8 @@ class Method:
     citations: tuple = ()
     consensus: bool = True
     automatic: tuple = ()
+    companions: dict = field(default_factory=dict)
+    weights: str = ''
 
     def load(self):
         """Import and return the function."""
@@ -86,7 +93,7 @@ class Method:
 
 
 # Keyword arguments that say where and how the data lie, not how a method is tuned.
-GEOMETRY = ('b0_dir', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
+GEOMETRY = ('b0_dir', 'companions', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
 
 UNWRAPPING = {
     'romeo': Method('ROMEO path-based unwrapping', 'core.unwrap:unwrap_romeo', ('dymerska2021',)),
@@ -174,8 +181,8 @@ PRESETS = {
     'none': {},
     'consensus': {
         'phase_offset': 'mcpc3ds', 'unwrapping': 'romeo', 'echo_fit': 'linear', 'mending': False,
-        'residual_threshold': 0.3, 'weighting': 'residual', 'background': 'vsharp', 'inversion': ('whqsm',),
-        'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
+        'mask_margin': 0.0, 'residual_threshold': 0.3, 'erosion': True, 'weighting': 'residual', 'background': 'vsharp',
+        'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
 }
 
 

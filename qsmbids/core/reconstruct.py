@@ -10,7 +10,7 @@ from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import combine_magnitude, prepare_echoes
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.inversion.solve import solve
-from qsmbids.core.masks import brain_mask, reliable_mask
+from qsmbids.core.masks import brain_mask, reliable_mask, widen_mask
 from qsmbids.core.mending import mend_field
 from qsmbids.core.methods import BACKGROUND, WEIGHTINGS
 from qsmbids.core.phase import center_frequency
@@ -32,7 +32,8 @@ class QSMResult:
     total_field, local_field : ndarray, float32
         ppm of B0.
     residual, quality : ndarray, float32
-        Relative residual of the echo fit, 0 to 2; voxel quality of the unwrapping, 0 to 1.
+        Relative residual of the echo fit, 0 to 2; voxel quality of the unwrapping, 0 to 1. These two and the total
+        field reach beyond a given brain mask by its margin.
     relaxation : R2StarFit or None
         R2*, T2* and S0; None for a single echo.
     csf_mask : ndarray, bool, or None
@@ -68,10 +69,11 @@ class QSMResult:
 
 
 def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_size=None, b0_dir=None,
-                imaging_frequency_mhz=None, mask=None, phase_units=None, manufacturer=None, phase_sign='auto',
-                phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto', mending=True,
-                residual_threshold=0.3, weighting='residual', background='pdf', background_parameters=None,
-                inversion='tv', inversion_parameters=None, reference='wholebrain', relaxometry='arlo', threads=None):
+                imaging_frequency_mhz=None, mask=None, mask_margin=2.0, phase_units=None, manufacturer=None,
+                phase_sign='auto', phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto',
+                mending=True, residual_threshold=0.3, erosion=False, weighting='residual', background='pdf',
+                background_parameters=None, inversion='tv', inversion_parameters=None, reference='wholebrain',
+                relaxometry='arlo', threads=None):
     """Compute a susceptibility map from gradient-echo phase and magnitude.
 
     Parameters
@@ -92,6 +94,9 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         The exact frequency; without it 42.577 MHz/T times `b0_tesla`.
     mask : ndarray of bool, shape (nx, ny, nz), optional
         Brain mask; found in the magnitude otherwise.
+    mask_margin : float, default 2
+        How far beyond `mask` field and background are computed, mm: the map is better at its border if they are. What
+        is found in the magnitude needs none: it reaches into the fluid around the brain.
     phase_units, manufacturer, phase_sign
         As in :func:`qsmbids.core.echoes.prepare_echoes`.
     phase_offset, unwrapping, echo_fit, background, inversion, relaxometry : str
@@ -102,6 +107,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         Whether doubtful voxels of the field are moved by whole turns (:func:`qsmbids.core.mending.mend_field`).
     residual_threshold : float, default 0.3
         Largest relative residual of the echo fit to trust.
+    erosion : bool, default False
+        Whether the mask of what is trusted loses its outermost voxel everywhere, not just beside what is not.
     weighting : {'none', 'residual', 'certainty'}
         How much a voxel counts in an inversion that can weigh: all alike, by the relative residual of the echo fit, or
         by how certain its field is.
@@ -140,12 +147,14 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         echoes = prepare_echoes(magnitude, phase, phase_units=phase_units, manufacturer=manufacturer,
                                 phase_sign=phase_sign)
         several = echoes.magnitude.shape[3] > 1
-        brain = brain_mask(echoes.magnitude, voxel_size) if mask is None else np.asarray(mask, bool)
-        field = total_field(echoes.phase, echoes.magnitude, echo_times, brain, voxel_size,
+        brain = region = brain_mask(echoes.magnitude, voxel_size) if mask is None else np.asarray(mask, bool)
+        if mask is not None:
+            region = widen_mask(brain, voxel_size, mask_margin)
+        field = total_field(echoes.phase, echoes.magnitude, echo_times, region, voxel_size,
                             center_frequency(b0_tesla, imaging_frequency_mhz),
                             offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit,
                             bipolar=bipolar)
-        reliable = reliable_mask(brain, field.residual, field.quality, threshold=residual_threshold)
+        reliable = reliable_mask(region, field.residual, field.quality, threshold=residual_threshold, erosion=erosion)
         total, notes = field.field, (*echoes.notes, *field.notes)
         if mending:
             mended = mend_field(total, reliable, field.residual, field.quality, echoes.magnitude, echo_times,
@@ -155,6 +164,7 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         remove = BACKGROUND[background]
         local, known = remove.load()(total, reliable, voxel_size, b0_dir=b0_dir,
                                      **remove.arguments(background_parameters))
+        local, known = local * brain, known & brain
         weight = data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)
         relaxation = fit_r2star(echoes.magnitude, echo_times, brain, method=relaxometry) if several else None
         warnings = list(echoes.warnings)
@@ -166,8 +176,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         solution = solve(inversion, local, known, voxel_size, b0_dir=b0_dir, weight=weight,
                          magnitude=combine_magnitude(echoes.magnitude), csf=csf, parameters=inversion_parameters)
     referenced = reference_chi(solution.chi, known, csf, reference)
-    return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable,
+    return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable & brain,
                      total_field=total, local_field=local, residual=field.residual, quality=field.quality,
                      relaxation=relaxation, csf_mask=csf, reference=referenced.used,
                      references=referenced.references, parameters=solution.parameters, automatic=solution.automatic,
-                     notes=notes, warnings=(*warnings, *referenced.warnings))
+                     notes=notes, warnings=(*warnings, *solution.warnings, *referenced.warnings))

@@ -9,11 +9,13 @@ from qsmbids.core.methods import BACKGROUND, INVERSION, REFERENCES
 from qsmbids.core.regions import reference_chi
 from qsmbids.interfaces.base import GridInputSpec, NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
+from qsmbids.networks.shipped import sha256, shipped
 
 
 class RemoveBackgroundInputSpec(GridInputSpec):
     field = File(exists=True, mandatory=True, desc='total field, ppm')
     mask = File(exists=True, mandatory=True, desc='where the field is trusted')
+    within = File(exists=True, desc='brain mask: of the result, its part in here')
     method = traits.Enum(*BACKGROUND, usedefault=True)
     parameters = traits.Dict(traits.Str, desc='other than the defaults')
 
@@ -31,6 +33,9 @@ class RemoveBackground(NumericInterface):
         method = BACKGROUND[self.inputs.method]
         field, mask = method.load()(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
                                     b0_dir=self.inputs.b0_dir, **method.arguments(given(self.inputs.parameters)))
+        if within := given(self.inputs.within):
+            brain = load_mask(within)
+            field, mask = field * brain, mask & brain
         self._results['field'] = save_array(folder / 'local.nii', field, self.inputs.field)
         self._results['mask'] = save_array(folder / 'qsm_mask.nii', mask, self.inputs.field)
 
@@ -47,7 +52,9 @@ class InvertInputSpec(GridInputSpec):
 
 class InvertOutputSpec(TraitedSpec):
     chi = File(desc='susceptibility, ppm')
+    companions = traits.List(File(exists=True), desc='maps beside it, in the order of the table of methods')
     metadata = traits.Dict(desc='parameters as used, for the sidecar')
+    warnings = traits.List(traits.Str)
 
 
 class Invert(NumericInterface):
@@ -65,6 +72,11 @@ class Invert(NumericInterface):
         self._results['chi'] = save_array(folder / 'chi.nii', found.chi, self.inputs.field)
         self._results['metadata'] = {'EstimationParameters': found.parameters,
                                      'AutomaticParameters': list(found.automatic)}
+        if weights := found.parameters.get('weights'):
+            self._results['metadata']['WeightsSHA256'] = sha256(shipped(weights))
+        self._results['companions'] = [save_array(folder / f'{name}.nii', volume, self.inputs.field)
+                                       for name, volume in found.companions.items()]
+        self._results['warnings'] = list(found.warnings)
 
 
 class ReferenceChiInputSpec(NumericInputSpec):
@@ -73,6 +85,7 @@ class ReferenceChiInputSpec(NumericInputSpec):
     csf = File(exists=True, desc='mask of ventricular fluid')
     region = traits.Enum(*REFERENCES, usedefault=True, desc='whose mean becomes zero')
     estimation = traits.Dict(desc='how the map was computed, for the sidecar')
+    warnings = traits.List(traits.Str, desc='of the inversion')
 
 
 class ReferenceChiOutputSpec(TraitedSpec):
@@ -93,4 +106,4 @@ class ReferenceChi(NumericInterface):
         self._results['metadata'] = {'SusceptibilityReference': result.used,
                                      'References': {r.name: asdict(r) for r in result.references},
                                      **given(self.inputs.estimation, {})}
-        self._results['warnings'] = list(result.warnings)
+        self._results['warnings'] = [*given(self.inputs.warnings, []), *result.warnings]

@@ -13,13 +13,18 @@ from qsmbids.core.inversion.strength import automatic_strength, noise_share
 from qsmbids.networks.case import Case
 from qsmbids.networks.operators import convolve as convolve_tensor, dipole_kernels
 from qsmbids.networks.pocsnet import TRUST
-from qsmbids.networks.weights import load_weights, shipped
+from qsmbids.networks.shipped import shipped
+from qsmbids.networks.weights import load_weights
 
 MAPS = ('network', 'projected')
+FLIPS = ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+"""Axes along which a field is turned over before the network sees it; the map is turned back."""
+MOST_TILT, STRENGTHS = 40., (.004, .25)
+"""What the training held: degrees between B0 and the nearest axis, and strengths."""
 
 
-def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=None, output='network',
-                    weights='pocsnet2'):
+def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=None, output='network', flips=4,
+                    weights='pocsnet2', companions=False):
     """Invert a local field by POCSnet2: a network and the projection on the measured field in turns.
 
     Parameters
@@ -38,18 +43,28 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=Non
     output : {'network', 'projected'}
         The last map of the network, or its projection on the measured field, which is nearer to the data and keeps
         more of its errors.
+    flips : int, default 4
+        The map is the mean over so many of the eight ways to turn over the axes.
     weights : str
         Name of weights that come with qsmbids, or the path of a file of your own.
+    companions : bool, default False
+        Whether to return what tells how far the map may be trusted, too.
 
     Returns
     -------
-    ndarray, float32, shape (nx, ny, nz)
+    chi : ndarray, float32, shape (nx, ny, nz)
         Susceptibility in ppm; zero outside the mask.
+    maps : dict of ndarray
+        Only with `companions`: 'uncertainty', the SD over the flips, and 'departure', the network's map minus its
+        projection on the data; ppm.
+    warnings : list of str
+        Only with `companions`: in what the field is unlike those that the network was trained with.
 
     Raises
     ------
     ValueError
-        If shapes differ, the mask is empty, the field is not finite inside the mask, or `output` is not known.
+        If shapes differ, the mask is empty, the field is not finite inside the mask, `output` is not known or `flips`
+        is not 1 to 8.
     FileError
         If the weights are missing or damaged.
 
@@ -59,13 +74,58 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=Non
     """
     if output not in MAPS:
         raise ValueError(f'output is {output!r}, must be one of {", ".join(MAPS)}')
+    if flips not in range(1, len(FLIPS) + 1):
+        raise ValueError(f'flips is {flips}, must be 1 to {len(FLIPS)}')
     network, _ = load_weights(shipped(weights))
     field, mask, voxel_size, _ = check_weighted_field(field, mask, voxel_size)
     if not field[mask].any():
-        return np.zeros_like(field)
-    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_))
-    estimate = run(network, case.inputs())
-    return case.proposed(estimate) if output == 'network' else case.projected(estimate)
+        nothing = np.zeros_like(field)
+        return (nothing, {name: nothing for name in ('uncertainty', 'departure')}, []) if companions else nothing
+    strength = _strength(field, mask, voxel_size, b0_dir, lambda_)
+    mean, squares, departure = (np.zeros_like(field) for _ in range(3))
+    for count, axes in enumerate(FLIPS[:flips], 1):
+        case = Case(np.flip(field, axes), np.flip(mask, axes), voxel_size,
+                    [-b if axis in axes else b for axis, b in enumerate(b0_dir)], strength)
+        estimate = run(network, case.inputs())
+        proposed, projected = (np.flip(chi, axes) for chi in (case.proposed(estimate), case.projected(estimate)))
+        change = (proposed if output == 'network' else projected) - mean
+        mean += change / count
+        squares += change * change * ((count - 1) / count)
+        departure += (proposed - projected) / flips
+    if not companions:
+        return mean
+    maps = {'uncertainty': np.sqrt(squares / max(flips - 1, 1)), 'departure': departure}
+    return mean, maps, unfamiliar(case, strength)
+
+
+def unfamiliar(case, strength):
+    """Return in what a case is unlike those that the networks were trained with, as sentences for a report."""
+    reasons = []
+    if case.resampled:
+        sizes = ' x '.join(f'{step:.2f}' for step in case.voxel_size)
+        reasons.append(f'The voxels are not of a size that the network was trained with: it worked on {sizes} mm.')
+    tilt = float(np.rad2deg(np.arccos(min(abs(case.b0_dir[2]) / np.linalg.norm(case.b0_dir), 1))))
+    if tilt > MOST_TILT:
+        reasons.append(f'B0 is tilted by {tilt:.0f} degrees against the nearest axis; the network was trained with up '
+                       f'to {MOST_TILT:.0f}.')
+    if not STRENGTHS[0] <= strength <= STRENGTHS[1]:
+        reasons.append(f'The field has {"less" if strength < STRENGTHS[0] else "more"} noise (lambda {strength:.2g}) '
+                       f'than those that the network was trained with ({STRENGTHS[0]:g} to {STRENGTHS[1]:g}).')
+    return reasons
+
+
+def invert_with(network, field, mask, voxel_size, b0_dir, strength):
+    """Return both maps of a network that is made like POCSnet2: after the last projection and before it, ppm."""
+    case = Case(field, mask, voxel_size, b0_dir, strength)
+    estimate = run(network, case.inputs(next(network.parameters()).device))
+    return case.projected(estimate), case.proposed(estimate)
+
+
+def run(network, inputs):
+    """Return the network's own map, an array of the shape of its input."""
+    device = next(network.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+        return network(**inputs)[-1][0, 0].float().cpu().numpy()
 
 
 def invert_deepqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weights='deepqsm'):
@@ -90,7 +150,7 @@ def invert_deepqsm(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weights='dee
     ----------
     Bollmann S et al. NeuroImage 2019;195:373-383.
     """
-    return invert_pocsnet2(field, mask, voxel_size, b0_dir=b0_dir, weights=weights)
+    return invert_pocsnet2(field, mask, voxel_size, b0_dir=b0_dir, weights=weights, flips=1)
 
 
 def invert_dll2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, tol=1e-3,
@@ -229,17 +289,3 @@ def _strength(field, mask, voxel_size, b0_dir, given):
         return automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, penalty='identity')
     check_positive(lambda_=given)
     return given
-
-
-def invert_with(network, field, mask, voxel_size, b0_dir, strength):
-    """Return both maps of a network that is made like POCSnet2: after the last projection and before it, ppm."""
-    case = Case(field, mask, voxel_size, b0_dir, strength)
-    estimate = run(network, case.inputs(next(network.parameters()).device))
-    return case.projected(estimate), case.proposed(estimate)
-
-
-def run(network, inputs):
-    """Return the network's own map, an array of the shape of its input."""
-    device = next(network.parameters()).device
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-        return network(**inputs)[-1][0, 0].float().cpu().numpy()

@@ -1,9 +1,6 @@
 """Weights on disk: fp16 safetensors, with what the network is in their header."""
 
-import hashlib
 import json
-from importlib import resources
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,36 +8,9 @@ from safetensors.torch import save_file
 
 from qsmbids.files import FileError
 from qsmbids.networks.pocsnet import DeepQSM, POCSnet2
+from qsmbids.networks.shells import POCSnet1, SHARQnet
 
-NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM}
-SHIPPED = resources.files('qsmbids') / 'data' / 'weights'
-
-
-def shipped(name):
-    """Return the file of weights that come with qsmbids, once it is whole; a path is returned as it is.
-
-    Raises
-    ------
-    FileError
-        If there are none of that name, or the file is not the one that was shipped.
-    """
-    if Path(name).suffix:
-        return Path(name)
-    hashes = json.loads((SHIPPED / 'hashes.json').read_text())
-    if name not in hashes:
-        raise FileError(f'{name}: no weights of that name come with qsmbids; there are {", ".join(sorted(hashes))}. '
-                        'Name a file of your own by its path, which ends in .safetensors')
-    path = Path(str(SHIPPED / f'{name}.safetensors'))
-    if not path.exists() or sha256(path) != hashes[name]:
-        raise FileError(f'{path}: {"is not the file that was shipped" if path.exists() else "is missing"}; '
-                        'install qsmbids anew')
-    return path
-
-
-def sha256(path):
-    """Return the SHA-256 of a file in hexadecimal."""
-    with open(path, 'rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').hexdigest()
+NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM, 'pocsnet1': POCSnet1, 'sharqnet': SHARQnet}
 
 
 def save_weights(network, path, name, architecture, card):

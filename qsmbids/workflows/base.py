@@ -15,7 +15,7 @@ from qsmbids.workflows.derivatives import init_ds_wf, list_outputs
 from qsmbids.workflows.engine import DescribedWorkflow, numeric_node
 from qsmbids.workflows.field import init_field_wf
 from qsmbids.workflows.masking import init_masking_wf
-from qsmbids.workflows.qsm import init_qsm_wf
+from qsmbids.workflows.qsm import companion_maps, init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
 from qsmbids.workflows.separation import init_separation_wf, separated
 from qsmbids.workflows.swi import init_swi_wf
@@ -25,8 +25,8 @@ from qsmbids.workflows.twopass import init_two_pass_wf
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
-                   'residual_threshold', 'weighting', 'background', 'two_pass', 'inversion', 'inversion_lambda',
-                   'reference', 'relaxometry', 'swi', 'chi_separation', 'level')
+                   'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
+                   'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'level')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
@@ -100,7 +100,8 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
     ports = {port for output in outputs for port in (output.port, output.extra)}
     prepare = numeric_node(_prepare_echoes(acquisition, settings), 'prepare',
                            buffers=6 + 8 * max(len(acquisition.echo_times), 1), **sizes)
-    masking_wf = init_masking_wf(voxel_size=acquisition.voxel_size, brain_mask=brain_mask, **sizes)
+    masking_wf = init_masking_wf(voxel_size=acquisition.voxel_size, brain_mask=brain_mask,
+                                 margin=settings['mask_margin'], **sizes)
     assess = numeric_node(_assess_quality(acquisition, settings, brain_mask), 'assess',
                           buffers=18 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
     draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name,
@@ -174,7 +175,8 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
         b0_dir=acquisition.b0_dir, center_frequency_hz=acquisition.center_frequency_hz, offset=settings['phase_offset'],
         unwrapping=settings['unwrapping'], fit=settings['echo_fit'], bipolar=settings['bipolar'],
-        mending=settings['mending'], residual_threshold=settings['residual_threshold'], **sizes)
+        mending=settings['mending'], residual_threshold=settings['residual_threshold'], erosion=settings['erosion'],
+        **sizes)
     init_wf = partial(init_two_pass_wf, residual_threshold=settings['residual_threshold']) if settings['two_pass'] \
         else init_qsm_wf
     qsm_wf = init_wf(
@@ -183,8 +185,10 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         csf=relaxometry_wf is not None, **sizes)
     workflow.connect([
         (node('prepare'), field_wf, [('phase', 'inputnode.phase'), ('magnitude', 'inputnode.magnitude')]),
-        (node('masking_wf'), field_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
-        (field_wf, qsm_wf, [('outputnode.field', 'inputnode.field'), ('outputnode.reliable_mask', 'inputnode.mask')]),
+        (node('masking_wf'), field_wf, [(f'outputnode.{name}', f'inputnode.{name}')
+                                        for name in ('brain_mask', 'field_mask')]),
+        (node('masking_wf'), qsm_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (field_wf, qsm_wf, [('outputnode.field', 'inputnode.field'), ('outputnode.trusted_mask', 'inputnode.mask')]),
         (field_wf, node('assess'), [('outputnode.residual', 'residual'), ('outputnode.field', 'total_field'),
                                     ('outputnode.reliable_mask', 'reliable'), ('outputnode.notes', 'field_notes')]),
         (qsm_wf, node('assess'), [('outputnode.qsm_mask', 'qsm'), ('outputnode.local_field', 'local_field'),
@@ -201,7 +205,7 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
     _add_weight(workflow, acquisition, settings, sizes)
     if settings['two_pass']:
         workflow.connect([
-            (node('masking_wf'), qsm_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+            (node('masking_wf'), qsm_wf, [('outputnode.field_mask', 'inputnode.field_mask')]),
             (field_wf, qsm_wf, [(f'outputnode.{name}', f'inputnode.{name}') for name in ('residual', 'quality')])])
     node('draw').inputs.chi_names = list(methods)
     if relaxometry_wf is not None:
@@ -210,6 +214,8 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         workflow.connect([(qsm_wf, node('ds_wf'), [
             (('outputnode.chi', _pick, index), f'inputnode.chi_{method}'),
             (('outputnode.references', _pick, index), f'inputnode.references_{method}')])])
+    for index, name in enumerate(companion_maps(methods) if not settings['two_pass'] else ()):
+        workflow.connect([(qsm_wf, node('ds_wf'), [(('outputnode.companions', _pick, index), f'inputnode.chi_{name}')])])
     if 'residual' in ports:
         workflow.connect([(field_wf, node('ds_wf'), [('outputnode.residual', 'inputnode.residual')])])
     if relaxometry_wf is not None and settings['chi_separation']:

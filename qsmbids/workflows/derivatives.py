@@ -12,6 +12,7 @@ from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
 from qsmbids.workflows.engine import DescribedWorkflow, fields
+from qsmbids.workflows.qsm import companion_maps
 
 # desc- values and what they mean; methods name themselves. The one text for descriptions.tsv and the documentation.
 DESCRIPTIONS = {
@@ -24,6 +25,8 @@ DESCRIPTIONS = {
     'fit': 'Relative residual of the echo fit of the complex signal, 0 to 2',
     'consensus': 'How the run stands to the requirements of the consensus recommendation for QSM',
     **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY | SWI).items()},
+    **{f'{name}{companion}': meaning for name, method in INVERSION.items()
+       for companion, meaning in method.companions.items()},
     **{f'{name}{sign}': f'{kind} sources in the map of desc-{name}' for name in INVERSION
        for sign, kind in (('positive', 'Paramagnetic'), ('negative', 'Diamagnetic'))},
 }
@@ -73,6 +76,9 @@ def list_outputs(acquisition, settings, r2_map=None):
     if acquisition.has_phase:
         outputs += [_mask('reliable_mask', 'reliable', 'ROI'), _mask('qsm_mask', 'qsm', 'ROI')]
         outputs += [_chi(method, settings) for method in settings['inversion']]
+        if not settings['two_pass']:
+            outputs += [Output(f'chi_{name}', 'Chimap', name, metadata={'Units': 'ppm'})
+                        for name in companion_maps(settings['inversion'])]
         if several and settings['chi_separation']:
             outputs += _separated_outputs(acquisition, settings, r2_map)
         if full:
@@ -185,7 +191,7 @@ def _field_mapping(settings):
             'Unwrapping': _algorithm(UNWRAPPING, settings['unwrapping']),
             'EchoFit': _algorithm(ECHO_FITS, settings['echo_fit']),
             'ResidualThreshold': settings['residual_threshold'], 'PhaseSign': settings['phase_sign'],
-            'Bipolar': settings['bipolar'], 'Mending': settings['mending']}
+            'Bipolar': settings['bipolar'], 'Mending': settings['mending'], 'Erosion': settings['erosion']}
 
 
 def _algorithm(table, name):

@@ -37,6 +37,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
         ppm.
     mask
         Where it is trusted.
+    brain_mask
+        Where susceptibility is wanted; all of `mask` without it.
     weight
         0 to 1; all voxels count alike without it.
     magnitude, csf_mask
@@ -47,6 +49,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
     local_field, qsm_mask
     chi, references, warnings
         Lists, in the order of `inversion`.
+    companions
+        Maps that the inversions make beside chi: a list in the order of `companion_maps`.
     """
     workflow = DescribedWorkflow(name=name)
     workflow.__desc__ = (
@@ -55,15 +59,16 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
         + (', with the strength of the regularisation chosen from the field itself' if not inversion_parameters
            and any(INVERSION[method].automatic for method in inversion) else '')
         + describe_reference(reference) + '.')
-    inputnode = fields('field', 'mask', 'weight', 'magnitude', 'csf_mask', name='inputnode')
-    outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
+    inputnode = fields('field', 'mask', 'brain_mask', 'weight', 'magnitude', 'csf_mask', name='inputnode')
+    outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', 'companions', name='outputnode')
     remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
                                      'remove_background', buffers=14, voxels=voxels, threads=threads)
     workflow.connect([
-        (inputnode, remove_background, [('field', 'field'), ('mask', 'mask')]),
+        (inputnode, remove_background, [('field', 'field'), ('mask', 'mask'), ('brain_mask', 'within')]),
         (remove_background, outputnode, [('field', 'local_field'), ('mask', 'qsm_mask')])])
     gather = {out: pe.Node(Merge(len(inversion), no_flatten=True), name=f'gather_{out}', run_without_submitting=True)
               for out in ('chi', 'metadata', 'warnings')}
+    companions = pe.Node(Merge(len(inversion)), name='gather_companions', run_without_submitting=True)
     for index, method in enumerate(inversion, 1):
         invert = numeric_node(
             Invert(method=method, voxel_size=voxel_size, b0_dir=b0_dir, parameters=inversion_parameters or {}),
@@ -73,7 +78,9 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
             (remove_background, invert, [('field', 'field'), ('mask', 'mask')]),
             (inputnode, invert, [('weight', 'weight')]),
             (remove_background, refer, [('mask', 'mask')]),
-            (invert, refer, [('chi', 'chi'), ('metadata', 'estimation')])])
+            (invert, refer, [('chi', 'chi'), ('metadata', 'estimation'), ('warnings', 'warnings')])])
+        if INVERSION[method].companions:
+            workflow.connect([(invert, companions, [('companions', f'in{index}')])])
         # Another magnitude need not change what does not look at it.
         for source, name in (('magnitude', 'magnitude'), ('csf_mask', 'csf')):
             if INVERSION[method].takes(name):
@@ -82,10 +89,17 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
             workflow.connect([(inputnode, refer, [('csf_mask', 'csf')])])
         for out, node in gather.items():
             workflow.connect([(refer, node, [(out, f'in{index}')])])
+    if companion_maps(inversion):
+        workflow.connect([(companions, outputnode, [('out', 'companions')])])
     workflow.connect([(gather['chi'], outputnode, [('out', 'chi')]),
                       (gather['metadata'], outputnode, [('out', 'references')]),
                       (gather['warnings'], outputnode, [('out', 'warnings')])])
     return workflow
+
+
+def companion_maps(inversion):
+    """Return the names of the maps that inversions make beside chi: method and map, as a desc- value has them."""
+    return [f'{method}{name}' for method in inversion for name in INVERSION[method].companions]
 
 
 def describe_reference(reference):

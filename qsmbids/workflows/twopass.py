@@ -22,7 +22,8 @@ def init_two_pass_wf(*, voxel_size, inversion, voxels, reference='wholebrain', c
 
     Inputs
     ------
-    Those of :func:`qsmbids.workflows.qsm.init_qsm_wf`, and ``brain_mask``, ``residual``, ``quality``.
+    Those of :func:`qsmbids.workflows.qsm.init_qsm_wf`, and ``field_mask`` (where the field is computed), ``residual``,
+    ``quality``.
 
     Outputs
     -------
@@ -34,13 +35,13 @@ def init_two_pass_wf(*, voxel_size, inversion, voxels, reference='wholebrain', c
     first, second = (init_qsm_wf(voxel_size=voxel_size, inversion=inversion, voxels=voxels, reference='none',
                                  threads=threads, name=name, **options) for name in ('first_wf', 'second_wf'))
     given = [name for name in first.get_node('inputnode').interface._fields if name != 'mask']
-    inputnode = fields(*given, 'mask', 'brain_mask', 'residual', 'quality', name='inputnode')
+    inputnode = fields(*given, 'mask', 'field_mask', 'residual', 'quality', name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', name='outputnode')
     size = dict(voxels=voxels)
     masks = numeric_node(TwoPassMasks(voxel_size=voxel_size, threshold=residual_threshold), 'masks', buffers=8, **size)
     merge_field = numeric_node(MergeTwoPass(align=False), 'merge_field', buffers=6, **size)
     workflow.connect([
-        (inputnode, masks, [('brain_mask', 'mask'), ('mask', 'reliable'), ('residual', 'residual'),
+        (inputnode, masks, [('field_mask', 'mask'), ('mask', 'reliable'), ('residual', 'residual'),
                             ('quality', 'quality')]),
         (inputnode, first, [(name, f'inputnode.{name}') for name in given]),
         (inputnode, second, [(name, f'inputnode.{name}') for name in given if name != 'weight']),
@@ -58,7 +59,8 @@ def init_two_pass_wf(*, voxel_size, inversion, voxels, reference='wholebrain', c
             (first, merge, [(('outputnode.chi', _pick, index), 'chi'), ('outputnode.qsm_mask', 'reliable')]),
             (second, merge, [(('outputnode.chi', _pick, index), 'filled_chi'), ('outputnode.qsm_mask', 'filled')]),
             (merge, refer, [('chi', 'chi'), ('mask', 'mask')]),
-            (first, refer, [(('outputnode.references', _estimation, index), 'estimation')])])
+            (first, refer, [(('outputnode.references', _estimation, index), 'estimation'),
+                            (('outputnode.warnings', _pick, index), 'warnings')])])
         if csf:
             workflow.connect([(inputnode, refer, [('csf_mask', 'csf')])])
         workflow.connect([(refer, node, [(out, f'in{index + 1}')]) for out, node in gather.items()])

@@ -1,17 +1,14 @@
 """Inversions by networks, whatever their weights."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.inversion.strength import noise_share
-from qsmbids.files import FileError
 from qsmbids.networks import weights
 from qsmbids.networks.case import Case
-from qsmbids.networks.inversion import fit, invert_deepqsm, invert_dll2, invert_fine, invert_pocsnet2
+from qsmbids.networks.inversion import fit, invert_deepqsm, invert_dll2, invert_fine, invert_pocsnet2, unfamiliar
 from qsmbids.networks.pocsnet import DeepQSM, POCSnet2
 
 VOXEL, B0 = (1, 1.1, 1.2), (0, .28, .96)
@@ -31,8 +28,8 @@ def scene():
 def stored(tmp_path_factory):
     """Files of networks that were trained on nothing but change the map."""
     paths = {}
+    torch.manual_seed(1)
     for name, network in (('pocsnet2', POCSnet2(width=4, unrolls=2)), ('deepqsm', DeepQSM(width=4))):
-        torch.manual_seed(1)
         torch.nn.init.normal_(network.backbone.last.weight, std=.05)
         paths[name] = str(tmp_path_factory.mktemp('weights') / f'{name}.safetensors')
         architecture = {'width': 4} | ({'unrolls': 2} if name == 'pocsnet2' else {})
@@ -58,6 +55,31 @@ def test_maps_go_with_the_field(scene, stored, scale):
     for invert, name in ((invert_pocsnet2, 'pocsnet2'), (invert_deepqsm, 'deepqsm'), (invert_dll2, 'pocsnet2')):
         one, scaled = (invert(f, mask, VOXEL, b0_dir=B0, weights=stored[name]) for f in (field, scale * field))
         assert np.abs(scaled / scale - one).max() < 1e-3 * np.abs(one).max()
+
+
+def test_companions(scene, stored):
+    field, mask = scene
+    given = {'b0_dir': B0, 'lambda_': .1, 'weights': stored['pocsnet2']}
+    chi, maps, warnings = invert_pocsnet2(field, mask, VOXEL, flips=3, companions=True, **given)
+    single = [invert_pocsnet2(field, mask, VOXEL, flips=n, **given) for n in (1, 2, 3)]
+    assert np.array_equal(chi, single[2]) and not warnings
+    each = single[0], 2 * single[1] - single[0], 3 * single[2] - 2 * single[1]
+    assert np.allclose(maps['uncertainty'], np.std(each, axis=0, ddof=1), atol=1e-5)
+    assert maps['uncertainty'][mask].min() > 0 and not maps['uncertainty'][~mask].any()
+    data = invert_pocsnet2(field, mask, VOXEL, flips=3, output='projected', **given)
+    assert np.allclose(maps['departure'], chi - data, atol=1e-6)
+    with pytest.raises(ValueError, match='flips is 9'):
+        invert_pocsnet2(field, mask, VOXEL, flips=9, **given)
+
+
+@pytest.mark.parametrize('voxel_size, b0_dir, strength, text', [
+    ((.5, .5, 1), (0, 0, 1), .05, '0.87 x 0.83 x 1.00 mm'), ((1, 1, 1), (0, .7, .714), .05, 'tilted by 44 degrees'),
+    ((1, 1, 1), (0, 0, 1), 1., 'more noise'), ((1, 1, 1), (1, 0, 0), .001, 'less noise')])
+def test_what_is_unfamiliar_is_said(scene, voxel_size, b0_dir, strength, text):
+    field, mask = scene
+    reasons = unfamiliar(Case(field, mask, voxel_size, b0_dir, strength), strength)
+    assert len(reasons) == 1 and text in reasons[0]
+    assert not unfamiliar(Case(field, mask, (1, 1, 1), (0, .5, .866), .05), .05)
 
 
 def test_dll2_without_weights_is_a_projection(scene, stored):
@@ -101,19 +123,3 @@ def test_noise_share():
     mask = np.ones(chi.shape, bool)
     shares = [noise_share(field + level * noise, mask, (1, 1, 1)) for level in (0, .5, 1)]
     assert shares == pytest.approx([0, .2, .5], abs=.07)
-
-
-def test_shipped_weights_are_checked(tmp_path, monkeypatch, stored):
-    monkeypatch.setattr(weights, 'SHIPPED', tmp_path)
-    (tmp_path / 'hashes.json').write_text(json.dumps({'a': weights.sha256(stored['pocsnet2']), 'b': '0'}))
-    content = open(stored['pocsnet2'], 'rb').read()
-    for name in 'ab':
-        (tmp_path / f'{name}.safetensors').write_bytes(content)
-    assert weights.load_weights(weights.shipped('a'))[0].unrolls == 2
-    with pytest.raises(FileError, match='b.safetensors: is not the file that was shipped'):
-        weights.shipped('b')
-    (tmp_path / 'a.safetensors').unlink()
-    with pytest.raises(FileError, match='a.safetensors: is missing'):
-        weights.shipped('a')
-    with pytest.raises(FileError, match='there are a, b'):
-        weights.shipped('c')

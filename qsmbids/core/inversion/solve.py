@@ -19,11 +19,17 @@ class Solution:
         Every tuning parameter of the method with the value that was used.
     automatic : tuple of str
         Those of them that the data chose.
+    companions : dict of ndarray
+        Maps that the method makes beside its own.
+    warnings : tuple of str
+        Why the map may be worse than others of the method.
     """
 
     chi: np.ndarray
     parameters: dict
     automatic: tuple
+    companions: dict
+    warnings: tuple
 
 
 def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, magnitude=None, csf=None,
@@ -64,7 +70,9 @@ def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     used = {name: volume for name, volume in (('weight', weight), ('magnitude', magnitude), ('csf', csf))
             if volume is not None and method.takes(name)}
     arguments = method.settle(parameters, field, mask, voxel_size, b0_dir, used.get('weight'))
-    chi = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **used, **arguments)
+    found = method.load()(field, mask, voxel_size, b0_dir=b0_dir, **used, **arguments,
+                          **({'companions': True} if method.companions else {}))
+    chi, companions, warnings = found if method.companions else (found, {}, ())
     given = method.arguments(parameters)
     automatic = (key.rstrip('_') for key, value in arguments.items() if value is not None and given.get(key) is None)
-    return Solution(chi, method.parameters(arguments), tuple(sorted(automatic)))
+    return Solution(chi, method.parameters(arguments), tuple(sorted(automatic)), companions, tuple(warnings))

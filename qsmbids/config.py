@@ -27,7 +27,9 @@ class Config:
     phase_sign: str = 'auto'
     bipolar: str = 'auto'
     mending: bool = True
+    mask_margin: float = 2.0
     residual_threshold: float = 0.3
+    erosion: bool = False
     weighting: str = 'residual'
     two_pass: bool = False
     background: str = 'pdf'

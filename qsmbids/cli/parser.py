@@ -107,8 +107,14 @@ def _add_methods(group):
     group.add_argument('--mending', action=argparse.BooleanOptionalAction,
                        help='move doubtful voxels of the field by whole turns, and fill those of pure noise, where '
                             'dipoles explain the field around them [yes]')
+    group.add_argument('--mask-margin', type=float, metavar='MM',
+                       help='how far beyond a brain mask from --derivatives field and background are computed, for the '
+                            'sake of the map at its border [2]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
+    group.add_argument('--erosion', action=argparse.BooleanOptionalAction,
+                       help='take the outermost voxel off what is left everywhere, not just beside unreliable voxels '
+                            '[no]')
     group.add_argument('--weighting', choices=WEIGHTINGS,
                        help='how much a voxel counts in inversions that can weigh: all alike, by the relative residual '
                             'of the echo fit, or by the certainty of the field [residual]')
@@ -199,6 +205,8 @@ def _check(parser, config):
         parser.error('--boilerplate-only and --reports-only exclude each other')
     if not 0 < config.residual_threshold <= 2:
         parser.error(f'--residual-threshold is {config.residual_threshold:g}, must lie in (0, 2]')
+    if not 0 <= config.mask_margin < 100:
+        parser.error(f'--mask-margin is {config.mask_margin:g}, must lie in [0, 100)')
     if config.inversion_lambda is not None:
         if config.inversion_lambda <= 0:
             parser.error(f'--inversion-lambda is {config.inversion_lambda:g}, must be positive')

@@ -12,6 +12,7 @@ STEP = 2.0          # mm; brain extraction works on a grid of this spacing, what
 FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
 REACH = 20.0        # mm; how far inward of a point of the surface the tissue is looked at.
 NO_HEAD = 0.03      # tissue beyond the surface, as a share of that inside, below which the head was taken off before.
+OPEN = 2            # voxels that doubt at the border is followed inwards; what is deeper and thin is a vein.
 BEND = 3.33, 10.0   # mm; radii of curvature of which the surface keeps the larger and smooths the smaller away.
 
 
@@ -73,13 +74,14 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
     return fill_holes(_component(mask))
 
 
-def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64):
+def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64, erosion=False):
     """Narrow a brain mask to where the echoes follow one field.
 
-    What is unreliable at the border (near the sinuses) is cut off. What is unreliable inside is veins and bleeds: small
-    or thin places, of which QSM is to show the susceptibility. A hole there would cost the background removal a rim
-    around it, so they stay in the mask, and the data weight of the inversion is what should mistrust them. A large hole
-    stays open: its field would spoil its surroundings.
+    What is unreliable at the border (near the sinuses) is cut off together with the voxels that touch it: beside air
+    the echoes may agree on a field that is off by whole turns. Elsewhere the border stays where it is. What is
+    unreliable inside is veins and bleeds: small or thin places, of which QSM is to show the susceptibility. A hole
+    there would cost the background removal a rim around it, so they stay in the mask, and the data weight of the
+    inversion is what should mistrust them. A large hole stays open: its field would spoil its surroundings.
 
     Parameters
     ----------
@@ -93,11 +95,13 @@ def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64):
         Residuals from here on are unreliable.
     max_hole : int, default 64
         Voxels of the largest enclosed hole that is filled; at 1 mm a sphere of 5 mm across.
+    erosion : bool, default False
+        Take a voxel off everywhere, as the consensus pipeline does, not just beside what is unreliable.
 
     Returns
     -------
     ndarray of bool, shape (nx, ny, nz)
-        The largest component of a subset of `mask`, its border one voxel further in.
+        The largest component of a subset of `mask`.
 
     Raises
     ------
@@ -106,22 +110,57 @@ def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64):
 
     Notes
     -----
-    Threshold and erosion are those of the consensus pipeline: QSM Consensus Organization Committee (Bilgic B, et al.).
+    The threshold is that of the consensus pipeline: QSM Consensus Organization Committee (Bilgic B, et al.).
     Recommended implementation of quantitative susceptibility mapping for clinical research in the brain. Magn Reson Med
     2024;91:1834-1862.
     """
     mask = check_mask(mask)
     check_same_shape(mask=mask, residual=residual, **({} if quality is None else {'quality': quality}))
-    trusted = mask & (residual < threshold)
+    sound = residual < threshold
     if quality is not None:
-        trusted &= quality >= threshold
+        sound &= quality >= threshold
+    trusted = mask & sound
     # Veins reach the surface: their thin walls have to close before what they hold is enclosed.
     trusted |= ndimage.binary_closing(np.pad(trusted, 1))[1:-1, 1:-1, 1:-1] & mask
     trusted = fill_holes(trusted, max_hole) & mask
-    trusted = ndimage.binary_erosion(trusted)
+    if erosion:
+        trusted = ndimage.binary_erosion(trusted)
+    else:
+        doubtful = mask & ~sound
+        cut = doubtful & ndimage.binary_dilation(~trusted, np.ones((3, 3, 3)), OPEN, doubtful | ~trusted)
+        trusted &= ~ndimage.binary_dilation(cut)
     if not trusted.any():
         raise ValueError(f'residual is below {threshold} almost nowhere in mask: no reliable voxel is left')
     return _component(trusted)
+
+
+def widen_mask(mask, voxel_size, margin):
+    """Return a mask with its surroundings, where a field is to be known for the sake of that inside.
+
+    What background removal leaves, and what it takes away too much, is worst at the border of what it sees. Beyond a
+    brain mask that ends with the tissue there are fluid and membranes whose field is as good.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (nx, ny, nz)
+    voxel_size : sequence of float
+        mm.
+    margin : float
+        Distance up to which a voxel belongs to the surroundings, mm.
+
+    Returns
+    -------
+    ndarray of bool, shape (nx, ny, nz)
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty or `margin` is negative.
+    """
+    mask = check_mask(mask)
+    if not margin >= 0:
+        raise ValueError(f'margin is {margin}, must be at least 0')
+    return ndimage.distance_transform_edt(~mask, sampling=voxel_size) <= margin
 
 
 def two_pass_masks(mask, reliable, residual, quality, voxel_size, *, threshold=0.3, least_mm3=64.0):
@@ -133,7 +172,7 @@ def two_pass_masks(mask, reliable, residual, quality, voxel_size, *, threshold=0
     Parameters
     ----------
     mask : ndarray of bool, shape (nx, ny, nz)
-        The brain.
+        The brain, with the surroundings in which the field is known.
     reliable : ndarray of bool, shape (nx, ny, nz)
         As from `reliable_mask`, which keeps doubtful voxels that reliable ones enclose.
     residual : ndarray, shape (nx, ny, nz)

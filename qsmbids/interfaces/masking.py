@@ -2,7 +2,7 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.masks import brain_mask, merge_two_pass, reliable_mask, two_pass_masks
+from qsmbids.core.masks import brain_mask, merge_two_pass, reliable_mask, two_pass_masks, widen_mask
 from qsmbids.headers import check_grid
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
@@ -43,25 +43,52 @@ class UseMask(NumericInterface):
         self._results['mask'] = save_array(folder / 'brain.nii', mask, self.inputs.like)
 
 
-class ReliableMaskInputSpec(NumericInputSpec):
+class WidenMaskInputSpec(NumericInputSpec):
     mask = File(exists=True, mandatory=True, desc='brain mask')
+    voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+    margin = traits.Float(mandatory=True, desc='mm')
+
+
+class WidenMask(NumericInterface):
+    input_spec = WidenMaskInputSpec
+    output_spec = MaskOutputSpec
+
+    def _compute(self, folder):
+        mask = widen_mask(load_mask(self.inputs.mask), self.inputs.voxel_size, self.inputs.margin)
+        self._results['mask'] = save_array(folder / 'wide.nii', mask, self.inputs.mask)
+
+
+class TrustInputSpec(NumericInputSpec):
+    mask = File(exists=True, mandatory=True, desc='where the field was computed')
     residual = File(exists=True, mandatory=True, desc='relative residual of the echo fit')
     quality = File(exists=True, desc='voxel quality of the unwrapping')
     threshold = traits.Float(0.3, usedefault=True, desc='largest residual to trust')
 
 
+class ReliableMaskInputSpec(TrustInputSpec):
+    brain = File(exists=True, mandatory=True, desc='brain mask')
+    erosion = traits.Bool(False, usedefault=True, desc='take a voxel off everywhere')
+
+
+class ReliableMaskOutputSpec(MaskOutputSpec):
+    brain = File(desc='the part of the mask inside the brain, uint8')
+
+
 class ReliableMask(NumericInterface):
     input_spec = ReliableMaskInputSpec
-    output_spec = MaskOutputSpec
+    output_spec = ReliableMaskOutputSpec
 
     def _compute(self, folder):
         quality = given(self.inputs.quality)
         mask = reliable_mask(load_mask(self.inputs.mask), load_array(self.inputs.residual),
-                             None if quality is None else load_array(quality), threshold=self.inputs.threshold)
-        self._results['mask'] = save_array(folder / 'reliable.nii', mask, self.inputs.mask)
+                             None if quality is None else load_array(quality), threshold=self.inputs.threshold,
+                             erosion=self.inputs.erosion)
+        self._results['mask'] = save_array(folder / 'trusted.nii', mask, self.inputs.mask)
+        self._results['brain'] = save_array(folder / 'reliable.nii', mask & load_mask(self.inputs.brain),
+                                            self.inputs.mask)
 
 
-class TwoPassMasksInputSpec(ReliableMaskInputSpec):
+class TwoPassMasksInputSpec(TrustInputSpec):
     reliable = File(exists=True, mandatory=True, desc='where the echo fit is trusted')
     voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
 

@@ -9,7 +9,7 @@ from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
 def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir=(0., 0., 1.), offset='mcpc3ds',
                   unwrapping='romeo', fit='nonlinear', bipolar='auto', mending=True, residual_threshold=0.3,
-                  threads=1, name='field_wf'):
+                  erosion=False, threads=1, name='field_wf'):
     """Return a workflow from wrapped phase to total field.
 
     Parameters
@@ -31,6 +31,8 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
         Whether doubtful voxels are moved by whole turns.
     residual_threshold : float
         Largest relative residual of the echo fit to trust.
+    erosion : bool
+        Whether the mask of what is trusted loses its outermost voxel everywhere, not just beside what is not.
     threads : int
 
     Inputs
@@ -38,34 +40,40 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     phase, magnitude
         4D, echo last.
     brain_mask
+    field_mask
+        Where to compute the field: the brain, and maybe its surroundings.
 
     Outputs
     -------
     field
         ppm.
-    residual, quality, unwrapped, reliable_mask
+    residual, quality, unwrapped
+    trusted_mask, reliable_mask
+        Where the field can be trusted; the part of it inside the brain.
     notes
         What was done to the field.
     """
     several = len(echo_times) > 1
     offset = offset if several else 'none'
     workflow = DescribedWorkflow(name=name)
-    workflow.__desc__ = _describe(len(echo_times), offset, unwrapping, fit, bipolar, mending, residual_threshold)
-    inputnode = fields('phase', 'magnitude', 'brain_mask', name='inputnode')
-    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'reliable_mask', 'notes', name='outputnode')
+    workflow.__desc__ = _describe(len(echo_times), offset, unwrapping, fit, bipolar, mending, residual_threshold,
+                                 erosion)
+    inputnode = fields('phase', 'magnitude', 'brain_mask', 'field_mask', name='inputnode')
+    outputnode = fields('field', 'residual', 'quality', 'unwrapped', 'trusted_mask', 'reliable_mask', 'notes',
+                        name='outputnode')
     total_field = numeric_node(
         TotalField(echo_times=list(echo_times), voxel_size=voxel_size, center_frequency_hz=center_frequency_hz,
                    offset=offset, unwrapping=unwrapping, fit=fit, bipolar=bipolar),
         'total_field', buffers=12 + 4 * len(echo_times), voxels=voxels, threads=threads)
-    trust = numeric_node(ReliableMask(threshold=residual_threshold), 'trust', buffers=5,
+    trust = numeric_node(ReliableMask(threshold=residual_threshold, erosion=erosion), 'trust', buffers=6,
                          voxels=voxels)
     maps = [(name, name) for name in ('residual', 'quality')]
     workflow.connect([
-        (inputnode, total_field, [('phase', 'phase'), ('magnitude', 'magnitude'), ('brain_mask', 'mask')]),
-        (inputnode, trust, [('brain_mask', 'mask')]),
+        (inputnode, total_field, [('phase', 'phase'), ('magnitude', 'magnitude'), ('field_mask', 'mask')]),
+        (inputnode, trust, [('field_mask', 'mask'), ('brain_mask', 'brain')]),
         (total_field, trust, maps),
         (total_field, outputnode, [('unwrapped', 'unwrapped'), *maps]),
-        (trust, outputnode, [('mask', 'reliable_mask')])])
+        (trust, outputnode, [('mask', 'trusted_mask'), ('brain', 'reliable_mask')])])
     last = total_field
     if mending:
         last = numeric_node(
@@ -80,7 +88,7 @@ def init_field_wf(*, echo_times, voxel_size, center_frequency_hz, voxels, b0_dir
     return workflow
 
 
-def _describe(echoes, offset, unwrapping, fit, bipolar, mending, threshold):
+def _describe(echoes, offset, unwrapping, fit, bipolar, mending, threshold, erosion):
     several, sentences = echoes > 1, []
     if echoes > 2 and bipolar != 'no':
         sentences.append('A phase that alternates between the echoes, as a bipolar readout leaves it, was looked for '
@@ -90,7 +98,9 @@ def _describe(echoes, offset, unwrapping, fit, bipolar, mending, threshold):
     sentences.append(f'Phase was unwrapped ({cite(UNWRAPPING[unwrapping])}).')
     if several:
         sentences.append(f'The total field was found by {cite(ECHO_FITS[fit])}; voxels with a relative residual of '
-                         f'{threshold:g} or more were left out.')
+                         f'{threshold:g} or more were left out'
+                         + (', and one voxel all along the border.' if erosion else
+                            ', at the border together with those beside them.'))
     if mending:
         sentences.append('Doubtful voxels that trusted ones enclose were moved by whole turns where dipoles that '
                          'explain the field around them say so; those that hold nothing but noise took the field of '

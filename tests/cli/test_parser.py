@@ -89,7 +89,7 @@ def test_the_consensus_preset_is_the_example_of_the_recommendation():
     assert (radii['max_radius'], radii['min_radius'], radii['radius_step']) == (12, 1, 1)
     solver = methods.INVERSION[inversion].parameters({'lambda': preset['inversion_lambda']})
     assert solver['lambda'] * solver['phase_scale'] == pytest.approx(5e-4)
-    assert preset['mending'] is False
+    assert preset['mending'] is False and preset['erosion'] is True and preset['mask_margin'] == 0
     assert (solver['beta'], solver['max_iterations'], solver['tol']) == (150, 400, 1e-3)
     assert methods.INVERSION[inversion].consensus and background.consensus
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from qsmbids.core.masks import brain_mask, erode, fill_holes, merge_two_pass, reliable_mask, two_pass_masks
+from qsmbids.core.masks import (brain_mask, erode, fill_holes, merge_two_pass, reliable_mask, two_pass_masks,
+                                widen_mask)
 
 ECHO_TIMES = 0.004, 0.014, 0.024
 
@@ -124,11 +125,24 @@ def test_reliable_mask_keeps_bleeds_and_veins_and_cuts_the_border(ball_mask):
     reliable = reliable_mask(ball_mask, residual)
     assert not (reliable & ~ball_mask).any()
     assert reliable[15, 15, 15] and reliable[10, 20, 15:20].all()
-    assert not reliable[:, :7].any()
-    sound = ndimage.binary_erosion(ball_mask)
-    sound[:, :7] = False
+    sinus = ball_mask & (np.arange(31)[:, None] < 6)
+    assert not (reliable & sinus).any()
+    sound = ball_mask & ~ndimage.binary_dilation(sinus)
     assert dice(reliable, sound) > 0.98
     assert_whole(reliable)
+
+
+def test_reliable_mask_loses_its_border_only_beside_what_is_unreliable(ball_mask):
+    residual = np.full(ball_mask.shape, 0.1, np.float32)
+    assert np.array_equal(reliable_mask(ball_mask, residual), ball_mask)
+    residual[~ball_mask] = np.nan           # what is outside says nothing
+    assert np.array_equal(reliable_mask(ball_mask, residual), ball_mask)
+    assert np.array_equal(reliable_mask(ball_mask, residual, erosion=True), ndimage.binary_erosion(ball_mask))
+    residual[15, 15, 2] = residual[15, 15, 27] = residual[15, 15, 28] = 0.9     # air at both ends, one deep and two
+    lost = np.zeros_like(ball_mask)
+    lost[15, 15, 2] = lost[15, 15, 27] = lost[15, 15, 28] = True
+    lost = ndimage.binary_dilation(lost) & ball_mask
+    assert np.array_equal(reliable_mask(ball_mask, residual), ball_mask & ~lost)
 
 
 def test_reliable_mask_leaves_a_large_hole_open(ball_mask):
@@ -184,6 +198,17 @@ def test_maps_that_do_not_go_together_are_not_merged(change, named):
     ones = np.ones((3, 3, 3), bool)
     with pytest.raises(ValueError, match=f'^{named}'):
         merge_two_pass(**dict(chi=ones * 1., reliable=ones, filled_chi=ones * 1., filled=ones) | change)
+
+
+def test_a_margin_is_in_mm():
+    mask = np.zeros((11, 11, 11), bool)
+    mask[5, 5, 5] = True
+    away = np.sqrt(sum(((i - 5) * v) ** 2 for i, v in zip(np.ogrid[:11, :11, :11], (1, 2, 3))))
+    assert np.array_equal(widen_mask(mask, (1, 2, 3), 3), away <= 3)
+    assert np.array_equal(widen_mask(mask, (1, 2, 3), 0), mask)
+    for wrong in (-1, np.nan):
+        with pytest.raises(ValueError, match='^margin is'):
+            widen_mask(mask, (1, 2, 3), wrong)
 
 
 def test_erode_is_in_mm():

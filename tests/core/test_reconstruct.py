@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from qsmbids import QSMResult, reconstruct
 from qsmbids.core.dipole import forward_field
@@ -97,6 +98,26 @@ def test_a_field_is_mended_unless_that_is_refused():
                      for mending in (True, False))
     changed = mended.total_field != plain.total_field
     assert changed[8, 20, 20] and np.count_nonzero(changed) < 20 and len(mended.notes) == len(plain.notes) + 1
+
+
+def test_a_given_mask_gets_a_margin_and_keeps_its_border():
+    phase, magnitude, mask, distance = (v[24:72, 20:68, 24:72] for v in scan(sphere))
+    tight = mask & (distance < 6)
+    wide, plain, eroded = (
+        reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, voxel_size=(1, 1, 1), mask=tight, phase_units='rad',
+                    bipolar='no', inversion='tikhonov', threads=1, **options)
+        for options in ({}, {'mask_margin': 0}, {'mask_margin': 0, 'erosion': True}))
+    assert np.array_equal(wide.qsm_mask, tight) and np.array_equal(plain.qsm_mask, tight)
+    assert np.array_equal(eroded.qsm_mask, ndimage.binary_erosion(tight))
+    assert np.array_equal(wide.reliable_mask, tight) and wide.total_field[~tight].any()
+    assert not wide.local_field[~tight].any() and not wide.chi[~tight].any() and not plain.total_field[~tight].any()
+
+    def contrast(result):
+        return result.chi[distance < -2].mean() - result.chi[tight & (distance > 2)].mean()
+
+    assert abs(contrast(wide) - CHI) < abs(contrast(plain) - CHI)
+    with pytest.raises(ValueError, match='margin'):
+        reconstruct(phase, magnitude, ECHO_TIMES, b0_tesla=3, voxel_size=(1, 1, 1), mask=tight, mask_margin=-1)
 
 
 def test_medi_gets_magnitude_and_fluid():

@@ -14,7 +14,7 @@ from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 
 CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS,
            'background': BACKGROUND, 'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
-           'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'mending': (True, False),
+           'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'mending': (True, False), 'erosion': (True, False),
            'swi': (True, False), 'two_pass': (False, True),
            'weighting': WEIGHTINGS, 'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [

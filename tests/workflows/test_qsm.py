@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from qsmbids.core.background.pdf import remove_background_pdf
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.inversion.solve import solve
 from qsmbids.workflows.qsm import init_qsm_wf
@@ -54,12 +55,22 @@ def test_methods_get_what_they_can_use(run, volumes):
     assert not np.array_equal(solve('medi0', local, known, **GRID, magnitude=volumes['magnitude']).chi, found['medi0'])
 
 
+def test_the_result_stays_within_the_brain(run, volumes):
+    volumes['brain_mask'] = volumes['mask'] & (np.arange(SHAPE[2]) < 12)
+    options = dict(background='pdf', inversion=('medi0', 'tkd'), reference='none', voxels=9000, **GRID)
+    found = run(init_qsm_wf(name='within', **options), volumes)
+    local, _ = remove_background_pdf(volumes['field'], volumes['mask'], **GRID)
+    assert np.array_equal(found['known'] > 0, volumes['brain_mask'])
+    assert np.array_equal(found['local'], local * volumes['brain_mask'])
+    assert not found['tkd'][~volumes['brain_mask']].any()
+
+
 def test_both_passes_get_them():
     workflow = init_two_pass_wf(inversion=('medi0', 'tkd'), voxels=9000, csf=True, **GRID)
     for name in ('first_wf', 'second_wf'):
         inner = workflow.get_node(name)
         wired = workflow._graph.get_edge_data(workflow.get_node('inputnode'), inner)['connect']
-        assert {'inputnode.magnitude', 'inputnode.csf_mask'} <= {target for _, target in wired}
+        assert {'inputnode.magnitude', 'inputnode.csf_mask', 'inputnode.brain_mask'} <= {target for _, target in wired}
         for method in ('medi0', 'tkd'):
             edge = inner._graph.get_edge_data(inner.get_node('inputnode'), inner.get_node(f'invert_{method}'))
             given = {target for _, target in edge['connect']}

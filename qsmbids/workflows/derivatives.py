@@ -191,7 +191,8 @@ def _field_mapping(settings):
             'Unwrapping': _algorithm(UNWRAPPING, settings['unwrapping']),
             'EchoFit': _algorithm(ECHO_FITS, settings['echo_fit']),
             'ResidualThreshold': settings['residual_threshold'], 'PhaseSign': settings['phase_sign'],
-            'Bipolar': settings['bipolar'], 'Mending': settings['mending'], 'Erosion': settings['erosion']}
+            'Bipolar': settings['bipolar'], 'Mending': settings['mending'], 'Erosion': settings['erosion'],
+            'GivenMaskMargin': settings['mask_margin']}
 
 
 def _algorithm(table, name):

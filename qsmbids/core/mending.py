@@ -9,13 +9,15 @@ out tells what made it: dipoles in the voxels in question.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from numba import njit
+from scipy.ndimage import maximum_filter
 
 from qsmbids.core.certainty import noise_level
 from qsmbids.core.checks import check_mask, check_same_shape, check_volume, check_voxel_size
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn
 from qsmbids.core.phase import radians_to_ppm
+from qsmbids.core.threads import over_slabs
 
 BLOCK = 8           # voxels along an edge of what is solved at once.
 REACH = 4           # voxels from the nearest doubtful one up to where the field is looked at.
@@ -102,7 +104,8 @@ def mend_field(field, mask, residual, quality, magnitude, echo_times, voxel_size
     Notes
     -----
     A single echo shows no misfit, thus no noise: its voxels are moved, never filled. Time goes with the number of
-    doubtful voxels: a few milliseconds for each block of 8^3 voxels that holds some.
+    doubtful voxels: a few milliseconds for each block of 8^3 voxels that holds some. The equations are solved by
+    compiled code, since the threads of a linear algebra library wait for each other longer than such small ones take.
     """
     mask, voxel_size = check_mask(mask), check_voxel_size(voxel_size)
     field = check_volume('field', field, mask)
@@ -118,12 +121,17 @@ def mend_field(field, mask, residual, quality, magnitude, echo_times, voxel_size
     unit = np.fft.fftshift(irfftn(dipole_kernel((length,) * 3, voxel_size, b0_dir), (length,) * 3, (length,) * 3))
     mended = field.copy()
     doubtful = mask & ~trusted
-    for start in np.unique(np.argwhere(doubtful) // BLOCK * BLOCK, axis=0):
-        inner = tuple(slice(a, a + BLOCK) for a in start)
-        outer = tuple(slice(max(a - REACH, 0), a + BLOCK + REACH) for a in start)
-        values = _mend_block(field[outer], doubtful[outer], trusted[outer], noisy[outer], unit, step, moves)
-        middle = tuple(slice(a - o.start, a - o.start + BLOCK) for a, o in zip(start, outer))
-        mended[inner] = values[middle]
+    starts = np.unique(np.argwhere(doubtful) // BLOCK * BLOCK, axis=0)
+
+    def mend(some):
+        for start in starts[some]:
+            inner = tuple(slice(a, a + BLOCK) for a in start)
+            outer = tuple(slice(max(a - REACH, 0), a + BLOCK + REACH) for a in start)
+            values = _mend_block(field[outer], doubtful[outer], trusted[outer], noisy[outer], unit, step, moves)
+            middle = tuple(slice(a - o.start, a - o.start + BLOCK) for a, o in zip(start, outer))
+            mended[inner] = values[middle]
+
+    over_slabs(mend, len(starts), 1)
     changed = mended != field
     return MendedField(mended, changed & ~noisy, changed & noisy)
 
@@ -159,52 +167,121 @@ def branch_step(echo_times):
 
 def _mend_block(field, doubtful, trusted, noisy, unit, step, moves):
     """Return the field with its doubtful voxels mended."""
-    near = trusted & binary_dilation(doubtful, np.ones((3, 3, 3), bool), iterations=REACH)
+    near = trusted & maximum_filter(doubtful, 2 * REACH + 1, mode='constant')
     sources, places = np.argwhere(doubtful), np.argwhere(near)
     # Three times as many places as the polynomial has terms.
     if len(places) < 30 or len(sources) > MOST:
         return field
     outside = _model(places, sources, places, unit)
     within = _model(sources, sources, places, unit)
-    penalty = np.where(np.arange(within.shape[1]) < len(sources), RIDGE ** 2, 1e-9)
-    normal, right = outside.T @ outside + np.diag(penalty), outside.T @ field[near]
-    found, known = field[doubtful].astype(float), ~noisy[doubtful]
+    around, found, known = field[near].astype(float), field[doubtful].astype(float), ~noisy[doubtful]
+    normal, right = _normal_equations(outside, around)
+    normal[np.diag_indices(len(right))] += np.where(np.arange(len(right)) < len(sources), RIDGE ** 2, 1e-9)
     turns, agree = np.zeros(len(sources)), np.zeros(len(sources), bool)
     for _ in range(ROUNDS):
-        joined = within[agree]
-        inverse = np.linalg.inv(normal + joined.T @ joined)
-        fitted = inverse @ (right + joined.T @ (found + turns * step)[agree])
-        expected = within @ fitted
-        spread = np.sqrt(np.mean((outside @ fitted - field[near]) ** 2) * np.sum(within @ inverse * within, axis=1))
+        more = _normal_equations(within[agree], (found + turns * step)[agree])
+        fitted, leverage = _solve(normal + more[0], right + more[1], within)
+        expected = _predict(within, fitted)
+        spread = np.sqrt(np.mean((_predict(outside, fitted) - around) ** 2) * leverage)
         nearest = np.rint((expected - found) / step) * moves
         close = known & (np.abs(found + nearest * step - expected) < step / 4) & (SURE * spread < step)
         nearest[~close] = 0
         if np.array_equal(nearest, turns) and np.array_equal(close, agree):
             break
         turns, agree = nearest, close
-    if turns.any():
-        joined, measured = within[known], np.sum(np.square(field[near], dtype=float))
-        stays, moves_on = (_misfit(normal + joined.T @ joined, right + joined.T @ values, measured + values @ values)
-                           for values in (found[known], (found + turns * step)[known]))
-        if moves_on > BETTER * stays:
-            turns[:] = 0
+    if turns.any() and not _improves(normal, right, around, within[known], found[known], (turns * step)[known]):
+        turns[:] = 0
     mended = field.copy()
     mended[doubtful] = np.where(known, found + turns * step, expected)
     return mended
 
 
-def _misfit(normal, right, squares):
-    """Return the least squares, penalty included, that normal equations leave of the squares of what they fit."""
-    return squares - right @ np.linalg.solve(normal, right)
+def _improves(normal, right, around, joined, found, moves):
+    """Tell whether voxels fit the field around and themselves better after their moves."""
+    misfits = []
+    for values in (found, found + moves):
+        more = _normal_equations(joined, values)
+        fitted = _solve(normal + more[0], right + more[1], joined[:0])[0]
+        # What least squares, penalty included, leave of the squares of what they fit.
+        misfits.append(around @ around + values @ values - (right + more[1]) @ fitted)
+    return misfits[1] <= BETTER * misfits[0]
 
 
 def _model(places, sources, centre, unit):
     """Return the matrix from susceptibilities of `sources` and coefficients of the polynomial to field at `places`."""
     # Flat indices: those of a place and of a source subtract, counted from the middle of `unit`.
     strides = np.array([unit.shape[1] * unit.shape[2], unit.shape[2], 1])
-    apart = (places + np.array(unit.shape) // 2) @ strides
-    dipoles = unit.reshape(-1)[apart[:, None] - sources @ strides].astype(float)
     away = (places - centre.mean(axis=0)) / REACH
-    x, y, z = np.transpose([np.ones_like(away), away, away * away], (2, 0, 1))
-    polynomial = [x[p] * y[q] * z[r] for p, q, r in np.ndindex(3, 3, 3) if p + q + r <= 2]
-    return np.concatenate([dipoles, np.stack(polynomial, axis=1)], axis=1)
+    model = np.empty((len(places), len(sources) + 10))
+    _write_dipoles((places + np.array(unit.shape) // 2) @ strides, sources @ strides, unit.reshape(-1), model)
+    x, y, z = away.T
+    model[:, len(sources):] = np.transpose([0 * x + 1, z, z * z, y, y * z, y * y, x, x * z, x * y, x * x])
+    return model
+
+
+@njit(cache=True, nogil=True)
+def _write_dipoles(places, sources, unit, model):
+    for place in range(places.size):
+        for source in range(sources.size):
+            model[place, source] = unit[places[place] - sources[source]]
+
+
+@njit(cache=True, nogil=True)
+def _normal_equations(model, values):
+    """Return ``model^T model``, its upper triangle, and ``model^T values``."""
+    terms = model.shape[1]
+    normal, right = np.zeros((terms, terms)), np.zeros(terms)
+    # Four rows at a time, for each pass over the triangle.
+    whole = len(model) // 4 * 4
+    for row in range(0, whole, 4):
+        a, b, c, d = model[row], model[row + 1], model[row + 2], model[row + 3]
+        for i in range(terms):
+            p, q, r, s, line = a[i], b[i], c[i], d[i], normal[i]
+            for j in range(i, terms):
+                line[j] += p * a[j] + q * b[j] + r * c[j] + s * d[j]
+    for row in range(whole, len(model)):
+        a = model[row]
+        for i in range(terms):
+            p, line = a[i], normal[i]
+            for j in range(i, terms):
+                line[j] += p * a[j]
+    for row in range(len(model)):
+        right += values[row] * model[row]
+    return normal, right
+
+
+@njit(cache=True, nogil=True)
+def _solve(normal, right, rows):
+    """Solve ``normal x = right`` by Cholesky's factor of the upper triangle, which is used up.
+
+    Returns x, and ``row normal^-1 row^T`` for each of some rows.
+    """
+    terms = right.size
+    solved = np.empty((terms, len(rows) + 1))
+    solved[:, 0], solved[:, 1:] = right, rows.T
+    for k in range(terms):
+        pivot = 1 / np.sqrt(normal[k, k])
+        line, done = normal[k], solved[k]
+        for j in range(k, terms):
+            line[j] *= pivot
+        for j in range(done.size):
+            done[j] *= pivot
+        for i in range(k + 1, terms):
+            factor, below, later = line[i], normal[i], solved[i]
+            for j in range(i, terms):
+                below[j] -= factor * line[j]
+            for j in range(done.size):
+                later[j] -= factor * done[j]
+    found = np.empty(terms)
+    for k in range(terms - 1, -1, -1):
+        value = solved[k, 0]
+        for j in range(k + 1, terms):
+            value -= normal[k, j] * found[j]
+        found[k] = value / normal[k, k]
+    return found, (solved[:, 1:] ** 2).sum(axis=0)
+
+
+@njit(cache=True, nogil=True)
+def _predict(model, coefficients):
+    """Return ``model @ coefficients``."""
+    return (model * coefficients).sum(axis=1)

@@ -51,7 +51,7 @@ class TrainingHead:
     b0_dir: tuple
 
 
-def training_head(sample, seed, *, noise=None):
+def training_head(sample, seed, *, noise=None, removals=REMOVALS):
     """Make one head with everything random.
 
     Parameters
@@ -61,6 +61,8 @@ def training_head(sample, seed, *, noise=None):
     seed : sequence of int
     noise : float, optional
         Multiplies all errors of the field; random if not given. At 2 they are as large as in vivo at 3 T.
+    removals : dict
+        How probable each of `REMOVALS` is.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def training_head(sample, seed, *, noise=None):
     if erosion:
         mask = binary_erosion(mask, iterations=erosion)
     return _with_fields(chi, mask, voxel_size, b0_dir, rng,
-                        rng.uniform(.4, 2.2) if noise is None else noise)
+                        rng.uniform(.4, 2.2) if noise is None else noise, removals)
 
 
 def _geometry(rng):
@@ -101,9 +103,9 @@ def _varied(head, brain, voxel_size, rng):
     values = np.array([tissue.chi for tissue in head.tissues])
     change = values * (rng.uniform(.5, 1.6, values.size) - 1) + rng.uniform(.003, .02) * rng.standard_normal(values.size)
     chi = head.chi + change.astype(np.float32)[head.labels]
-    for _ in range(2):
-        texture = random_texture(chi.shape, voxel_size, rng.uniform(.3, 3), rng)
-        chi += np.float32(rng.uniform(.003, .018)) * texture
+    for power, longest, strength in ((rng.uniform(.3, 2), 30, .018), (rng.uniform(1, 3), 30, .018), (4, 80, .025)):
+        texture = random_texture(chi.shape, voxel_size, power, rng, longest)
+        chi += np.float32(rng.uniform(.003, strength)) * texture
     at = np.argwhere(brain)
     count = int(rng.integers(300, 1500))
     radius = rng.uniform(.35, 1.15, count) ** 2
@@ -127,32 +129,32 @@ def _paint(chi, kind, at, axes, values, voxel_size, rng):
                  random_rotations(len(values), rng), values, False)
 
 
-def random_texture(shape, voxel_size, power, rng):
-    """Return a Gaussian random field of SD 1 whose power falls with the frequency to the power of `-power`."""
+def random_texture(shape, voxel_size, power, rng, longest=30):
+    """Return a Gaussian random field of SD 1 whose power falls with the frequency to the power of `-power`.
+
+    Waves longer than `longest` mm have the power of that.
+    """
     spectrum = rfftn(rng.standard_normal(shape, dtype=np.float32), shape)
     x, y, z = frequencies(shape, voxel_size)
     squared = x * x + y * y + z * z
     squared[0, 0, 0] = np.inf
-    # Waves longer than 30 mm are no texture.
-    spectrum *= (squared + np.float32(30.) ** -2) ** np.float32(-power / 4)
+    spectrum *= (squared + np.float32(longest) ** -2) ** np.float32(-power / 4)
     spectrum[0, 0, 0] = 0
     texture = irfftn(spectrum, shape)
     texture /= texture.std()
     return texture
 
 
-def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise):
+def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise, removals):
     box = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in bounding_box(mask))
     total = forward_field(chi, voxel_size, b0_dir, margin=48)[box]
     mask, chi = mask[box], chi[box].copy()
     chi -= chi[mask].mean()
     chi *= mask
     local = forward_field(chi, voxel_size, b0_dir, margin=48) * mask
-    errors = np.float32(noise) * _errors(chi, mask, voxel_size, rng)
-    # Strong lesions do not raise the errors elsewhere.
-    errors *= np.float32(np.median(np.abs(local[mask])) / .6745)
+    errors = np.float32(noise) * field_errors(chi, local, mask, voxel_size, rng)
     total = (total + errors) * mask
-    removal = rng.choice(list(REMOVALS), p=list(REMOVALS.values()))
+    removal = rng.choice(list(removals), p=list(removals.values()))
     if removal == 'none':
         field = (local + errors) * mask
     else:
@@ -164,11 +166,25 @@ def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise):
     return TrainingHead(chi, total, local, field, mask, voxel_size, b0_dir)
 
 
-def _errors(chi, mask, voxel_size, rng):
-    """Return what no map makes, relative to the local field's SD.
+def field_errors(chi, local, mask, voxel_size, rng):
+    """Return what no map makes: noise, phase that is no dipole's, and the field of dipoles that point elsewhere.
 
-    Some of it is noise. More of it goes with the tissue: phase that is no dipole's, as microstructure makes it, and the
-    field of dipoles that do not point along B0, as anisotropy makes it.
+    The second goes with the tissue as microstructure does, the third as anisotropy does. All are relative to the
+    local field, but strong lesions do not raise them elsewhere.
+
+    Parameters
+    ----------
+    chi, local : ndarray, float32, shape (nx, ny, nz)
+        Map and its field, ppm.
+    mask : ndarray of bool, shape (nx, ny, nz)
+    voxel_size : sequence of float
+        mm.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray, float32, shape (nx, ny, nz)
+        ppm.
     """
     white = rng.standard_normal(mask.shape, dtype=np.float32)
     uneven = np.exp(np.float32(.25) * random_texture(mask.shape, voxel_size, 3.5, rng))
@@ -182,4 +198,4 @@ def _errors(chi, mask, voxel_size, rng):
     axis = rng.standard_normal(3)
     turned = forward_field(random_texture(mask.shape, voxel_size, 3.5, rng) * fine, voxel_size, axis, margin=16)
     errors += np.float32(rng.uniform(0, 1.) / turned[mask].std()) * turned
-    return errors
+    return errors * np.float32(np.median(np.abs(local[mask])) / .6745)

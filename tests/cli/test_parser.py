@@ -37,6 +37,7 @@ def test_help_answers_at_once():
     (['--inversion-lambda', '-1'], 'positive'), (['--nprocs', '0'], 'at least 1'), (['--mem', 'much'], 'memory'),
     (['--nprocs', '1', '--omp-nthreads', '2'], 'more than'), (['-d', 'x'], 'NAME=PATH'),
     (['-d', 'x=/nowhere/at/all'], 'no folder'), (['--residual-threshold', '3'], '(0, 2]'),
+    (['--mask-margin', '-1'], '[0, 100)'),
     (['--output-spaces', 'MNI'], 'native'), (['--bids-filter-file', '/nowhere'], 'no file'), (['--colour'], '--colour'),
     (['--preset', 'best'], 'best'),
     (['--boilerplate-only', '--reports-only'], 'exclude')])

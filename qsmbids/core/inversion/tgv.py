@@ -8,12 +8,13 @@ from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import frequencies, irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size, place
 from qsmbids.core.inversion.strength import automatic_strength
-from qsmbids.core.inversion.variational import (DATA_PENALTY, RELAXATION, cut, gradient_scale, relax_field,
-                                                write_divergence)
+from qsmbids.core.inversion.variational import (DATA_PENALTY, RELAXATION, gradient_scale, relative_change,
+                                                relax_field, write_divergence)
 
 # A second derivative per mm over `gradient_scale`; sets the pace of the iteration.
 _BEND = 0.3
-_DATA_PENALTY, _RELAXATION, _HALF = np.float32(DATA_PENALTY), np.float32(RELAXATION), np.float32(0.5)
+_DATA_PENALTY, _RELAXATION = np.float32(DATA_PENALTY), np.float32(RELAXATION)
+_HALF, _ONE, _TWO, _TINY = np.float32(0.5), np.float32(1), np.float32(2), np.float32(1e-38)
 # Where the symmetric gradient keeps its element of row and column.
 _ELEMENT = np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])
 
@@ -90,7 +91,6 @@ def invert_tgv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lam
 def _minimize(data, share, region, kernel, voxel_size, lambda_, ratio, scale, shape, tol, max_iterations):
     """Return the map after splits of the field, ``grad chi - w`` and ``E w``, each kept as in `minimize_tv`."""
     size = data.shape
-    inner = tuple(slice(n) for n in shape)
     per_mm = np.divide(1, voxel_size).astype(np.float32)
     thresholds = np.array([scale, _BEND * scale], np.float32)
     penalties = np.array([lambda_, ratio * lambda_], np.float32) / thresholds
@@ -116,8 +116,7 @@ def _minimize(data, share, region, kernel, voxel_size, lambda_, ratio, scale, sh
         previous, chi = chi, irfftn(spectrum, size)
         # The first step has no splits to be relaxed towards.
         relaxation = _RELAXATION if relaxation else np.float32(1)
-        previous -= chi
-        if np.linalg.norm(previous[inner]) <= tol * np.linalg.norm(chi[inner]):
+        if relative_change(previous, chi, shape) <= tol:
             break
     return chi
 
@@ -154,13 +153,27 @@ def _solve(spectrum, divergence, vector, kernel, x, y, z, penalties):
                 vector[2, i, j, k] = vz + chi * (gz - along * bz)
 
 
-@njit(cache=True, inline='always')
-def _cut_bend(bend, region, i, j, k, threshold):
-    """Return the factor that cuts a symmetric matrix to the length `threshold`, or to zero outside the region."""
-    xx, yy, zz = bend[0, i, j, k], bend[1, i, j, k], bend[2, i, j, k]
-    xy, xz, yz = bend[3, i, j, k], bend[4, i, j, k], bend[5, i, j, k]
-    return cut(np.sqrt(xx * xx + yy * yy + zz * zz), np.sqrt(2 * (xy * xy + xz * xz)), np.sqrt(np.float32(2)) * yz,
-               threshold * region[i, j, k])
+# As in total variation, loops run along rows in steps so small that each becomes vector instructions.
+
+@njit(cache=True, error_model='numpy')
+def _cut_slope(slope, region, i, j, threshold, factor):
+    """Write the factor that cuts each vector of a row to the length `threshold`, or to zero outside the region."""
+    x, y, z, inside = slope[0, i, j], slope[1, i, j], slope[2, i, j], region[i, j]
+    for k in range(factor.size):
+        most = threshold * inside[k]
+        factor[k] = most / np.sqrt(max(x[k] * x[k] + y[k] * y[k] + z[k] * z[k], most * most, _TINY))
+
+
+@njit(cache=True, error_model='numpy')
+def _cut_bend(bend, region, i, j, threshold, factor):
+    """As `_cut_slope`, for symmetric matrices."""
+    xx, yy, zz, inside = bend[0, i, j], bend[1, i, j], bend[2, i, j], region[i, j]
+    xy, xz, yz = bend[3, i, j], bend[4, i, j], bend[5, i, j]
+    for k in range(factor.size):
+        across = xy[k] * xy[k] + xz[k] * xz[k] + yz[k] * yz[k]
+        squared = xx[k] * xx[k] + yy[k] * yy[k] + zz[k] * zz[k] + across + across
+        most = threshold * inside[k]
+        factor[k] = most / np.sqrt(max(squared, most * most, _TINY))
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
@@ -168,45 +181,82 @@ def _relax_derivatives(chi, vector, region, per_mm, thresholds, relaxation, slop
     """Forward differences for the gradient, backward ones for the symmetric gradient."""
     nx, ny, nz = chi.shape
     for i in prange(nx):
+        keep = np.empty(nz, np.float32)
         for j in range(ny):
+            here = chi[i, j]
+            _cut_slope(slope, region, i, j, thresholds[0], keep)
             for k in range(nz):
-                ahead = (chi[i + 1 if i + 1 < nx else 0, j, k], chi[i, j + 1 if j + 1 < ny else 0, k],
-                         chi[i, j, k + 1 if k + 1 < nz else 0])
-                keep = 1 - relaxation + relaxation * cut(slope[0, i, j, k], slope[1, i, j, k], slope[2, i, j, k],
-                                                         thresholds[0] * region[i, j, k])
-                for axis in range(3):
-                    found = per_mm[axis] * (ahead[axis] - chi[i, j, k]) - vector[axis, i, j, k]
-                    slope[axis, i, j, k] = keep * slope[axis, i, j, k] + relaxation * found
-                keep = 1 - relaxation + relaxation * _cut_bend(bend, region, i, j, k, thresholds[1])
-                for element in range(6):
-                    bend[element, i, j, k] *= keep
-                for axis in range(3):
-                    here = vector[axis, i, j, k]
-                    behind = (vector[axis, i - 1, j, k], vector[axis, i, j - 1, k], vector[axis, i, j, k - 1])
-                    for other in range(3):
-                        share = relaxation if other == axis else _HALF * relaxation
-                        bend[_ELEMENT[axis, other], i, j, k] += share * per_mm[other] * (here - behind[other])
+                keep[k] = (_ONE - relaxation) + relaxation * keep[k]
+            _relax_row(slope[0, i, j], keep, relaxation, per_mm[0], chi[i + 1 if i + 1 < nx else 0, j], here,
+                       vector[0, i, j])
+            _relax_row(slope[1, i, j], keep, relaxation, per_mm[1], chi[i, j + 1 if j + 1 < ny else 0], here,
+                       vector[1, i, j])
+            _relax_row(slope[2, i, j, :-1], keep[:-1], relaxation, per_mm[2], here[1:], here[:-1], vector[2, i, j, :-1])
+            _relax_row(slope[2, i, j, -1:], keep[-1:], relaxation, per_mm[2], here[:1], here[-1:], vector[2, i, j, -1:])
+            _cut_bend(bend, region, i, j, thresholds[1], keep)
+            for k in range(nz):
+                keep[k] = (_ONE - relaxation) + relaxation * keep[k]
+            for element in range(6):
+                line = bend[element, i, j]
+                for k in range(nz):
+                    line[k] *= keep[k]
+            for axis in range(3):
+                here = vector[axis, i, j]
+                for other in range(3):
+                    step = (relaxation if other == axis else _HALF * relaxation) * per_mm[other]
+                    line = bend[_ELEMENT[axis, other], i, j]
+                    if other == 2:
+                        _add_difference(line[:1], step, here[:1], here[-1:])
+                        _add_difference(line[1:], step, here[1:], here[:-1])
+                    else:
+                        _add_difference(line, step, here, vector[axis, i - 1, j] if other == 0 else
+                                        vector[axis, i, j - 1])
+
+
+@njit(cache=True, error_model='numpy')
+def _relax_row(slope, keep, relaxation, per_mm, ahead, here, vector):
+    for k in range(slope.size):
+        slope[k] = keep[k] * slope[k] + relaxation * (per_mm * (ahead[k] - here[k]) - vector[k])
+
+
+@njit(cache=True)
+def _add_difference(line, step, here, behind):
+    for k in range(line.size):
+        line[k] += step * (here[k] - behind[k])
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
 def _write_right_side(slope, bend, region, per_mm, thresholds, penalties, right):
     """Write ``second E^T q - first p`` with the targets p and q, each the split less its multiplier."""
     nx, ny, nz = region.shape
+    first, second = penalties[0], penalties[1]
     for i in prange(nx):
         ahead_x = i + 1 if i + 1 < nx else 0
+        kept, at, after_x, after_y, along = np.empty((5, nz), np.float32)
         for j in range(ny):
             ahead_y = j + 1 if j + 1 < ny else 0
-            for k in range(nz):
-                ahead_z = k + 1 if k + 1 < nz else 0
-                here = 1 - 2 * _cut_bend(bend, region, i, j, k, thresholds[1])
-                x = 1 - 2 * _cut_bend(bend, region, ahead_x, j, k, thresholds[1])
-                y = 1 - 2 * _cut_bend(bend, region, i, ahead_y, k, thresholds[1])
-                z = 1 - 2 * _cut_bend(bend, region, i, j, ahead_z, thresholds[1])
-                kept = 1 - 2 * cut(slope[0, i, j, k], slope[1, i, j, k], slope[2, i, j, k],
-                                   thresholds[0] * region[i, j, k])
-                for axis in range(3):
-                    a, b, c = _ELEMENT[axis, 0], _ELEMENT[axis, 1], _ELEMENT[axis, 2]
-                    pull = (per_mm[0] * (here * bend[a, i, j, k] - x * bend[a, ahead_x, j, k])
-                            + per_mm[1] * (here * bend[b, i, j, k] - y * bend[b, i, ahead_y, k])
-                            + per_mm[2] * (here * bend[c, i, j, k] - z * bend[c, i, j, ahead_z]))
-                    right[axis, i, j, k] = penalties[1] * pull - penalties[0] * kept * slope[axis, i, j, k]
+            _cut_slope(slope, region, i, j, thresholds[0], kept)
+            _cut_bend(bend, region, i, j, thresholds[1], at)
+            _cut_bend(bend, region, ahead_x, j, thresholds[1], after_x)
+            _cut_bend(bend, region, i, ahead_y, thresholds[1], after_y)
+            for factor in (kept, at, after_x, after_y):
+                for k in range(nz):
+                    factor[k] = _ONE - _TWO * factor[k]
+            for axis in range(3):
+                a, b, c = _ELEMENT[axis, 0], _ELEMENT[axis, 1], _ELEMENT[axis, 2]
+                line, given, bent, step = right[axis, i, j], slope[axis, i, j], bend[c, i, j], second * per_mm[2]
+                for k in range(nz):
+                    along[k] = step * at[k] * bent[k]
+                for k in range(nz):
+                    line[k] = along[k] - first * kept[k] * given[k]
+                for k in range(nz - 1):
+                    line[k] -= along[k + 1]
+                line[nz - 1] -= along[0]
+                _pull(line, second * per_mm[0], at, bend[a, i, j], after_x, bend[a, ahead_x, j])
+                _pull(line, second * per_mm[1], at, bend[b, i, j], after_y, bend[b, i, ahead_y])
+
+
+@njit(cache=True)
+def _pull(line, step, at, here, after, ahead):
+    for k in range(line.size):
+        line[k] += step * (at[k] * here[k] - after[k] * ahead[k])

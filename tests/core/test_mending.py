@@ -7,6 +7,7 @@ from qsmbids.core.fieldmap import total_field
 from qsmbids.core.masks import reliable_mask
 from qsmbids.core.mending import branch_step, mend_field
 from qsmbids.core.phase import hz_to_ppm, ppm_to_hz
+from qsmbids.core.threads import use_threads
 
 FREQUENCY = 127.7e6
 ECHO_TIMES = (0.004, 0.012, 0.020, 0.028)
@@ -146,3 +147,13 @@ def test_bleeds_stay_as_they_are_in_a_mask_with_all_of_them():
     scan = Scan(source, r2star=rate, factor=3)
     assert np.sum((scan.map.residual > 0.3) & scan.brain) > 100
     assert not scan.mend(mask=scan.brain).moved.any()
+
+
+def test_threads_do_not_change_the_result():
+    void = specks()
+    scan = Scan(np.float32(9.4) * void, void=void)
+    fields = []
+    for count in (1, 2):
+        with use_threads(count):
+            fields.append(scan.mend().field)
+    assert np.array_equal(*fields) and not np.array_equal(fields[0], scan.map.field)

@@ -59,6 +59,7 @@ class _Run:
         from qsmbids.workflows.derivatives import DESCRIPTIONS
         from qsmbids.workflows.run import configure_nipype, make_plugin
         config = self.config
+        _check_weights(config)
         subjects = find_subjects(config.bids_dir, config.participant_label)
         check_sessions(config.bids_dir, subjects, config.session_label)
         self.bids_filter = read_filter(config.bids_filter_file) if config.bids_filter_file else None
@@ -236,6 +237,15 @@ class _Run:
 
     def _log_path(self, name, extension):
         return _folder(self.config.output_dir / 'logs') / f'{name}-{self.id}.{extension}'
+
+
+def _check_weights(config):
+    """Raise FileError unless the networks that will run have their weights, before anything is computed."""
+    from qsmbids.core.methods import BACKGROUND, INVERSION
+    from qsmbids.networks.shipped import shipped
+    for method in (BACKGROUND[config.background], *(INVERSION[name] for name in config.inversion)):
+        if method.weights:
+            shipped(method.weights)
 
 
 def _set_up_logging(verbose):

@@ -1,6 +1,6 @@
 """A measured field as a network is given it: axes and voxels as in training, and the way back.
 
-The axis along B0 becomes the third. Voxels that are smaller or larger than those of the training are brought into its
+The axes are taken in the order of their angles to B0, the nearest last. Voxels that are smaller or larger than those of the training are brought into its
 range by the Fourier series of the field; what the network changes there of Tikhonov's map goes back by the same way and
 is added on the grid of the data, where the projections use every voxel and its true size. Wrapped phase never comes here:
 fields only are resampled, as Kiersnowski 2023 asks.
@@ -41,8 +41,7 @@ class Case:
     """
 
     def __init__(self, field, mask, voxel_size, b0_dir, strength):
-        along = int(np.argmax(np.abs(b0_dir)))
-        self._order = [axis for axis in range(3) if axis != along] + [along]
+        self._order = np.argsort(np.abs(b0_dir), kind='stable')
         self._mask = mask.transpose(self._order)
         voxel_size, self.b0_dir = ([values[axis] for axis in self._order] for values in (voxel_size, b0_dir))
         self._data = start(np.ascontiguousarray(field.transpose(self._order)), np.ascontiguousarray(self._mask),

@@ -60,7 +60,8 @@ def training_head(sample, seed, *, noise=None, removals=REMOVALS):
         Of `simulation.anatomy.head_from_labels`, or `simulation.head.digital_head`.
     seed : sequence of int
     noise : float, optional
-        Multiplies all errors of the field; random if not given. At 2 they are as large as in vivo at 3 T.
+        SD of all errors of the field over that of the local field; random if not given. In vivo at 3 T it is 0.9 by the
+        spectrum of the 2016 challenge's field.
     removals : dict
         How probable each of `REMOVALS` is.
 
@@ -84,7 +85,7 @@ def training_head(sample, seed, *, noise=None, removals=REMOVALS):
     if erosion:
         mask = binary_erosion(mask, iterations=erosion)
     return _with_fields(chi, mask, voxel_size, b0_dir, rng,
-                        rng.uniform(.4, 2.2) if noise is None else noise, removals)
+                        rng.uniform(.1, 1.2) if noise is None else noise, removals)
 
 
 def _geometry(rng):
@@ -169,8 +170,8 @@ def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise, removals):
 def field_errors(chi, local, mask, voxel_size, rng):
     """Return what no map makes: noise, phase that is no dipole's, and the field of dipoles that point elsewhere.
 
-    The second goes with the tissue as microstructure does, the third as anisotropy does. All are relative to the
-    local field, but strong lesions do not raise them elsewhere.
+    The second goes with the tissue as microstructure does, the third as anisotropy does. Their shares are random; their
+    sum has the SD of the local field, which strong lesions do not raise.
 
     Parameters
     ----------
@@ -198,4 +199,4 @@ def field_errors(chi, local, mask, voxel_size, rng):
     axis = rng.standard_normal(3)
     turned = forward_field(random_texture(mask.shape, voxel_size, 3.5, rng) * fine, voxel_size, axis, margin=16)
     errors += np.float32(rng.uniform(0, 1.) / turned[mask].std()) * turned
-    return errors * np.float32(np.median(np.abs(local[mask])) / .6745)
+    return errors * np.float32(np.median(np.abs(local[mask])) / .6745 / errors[mask].std())

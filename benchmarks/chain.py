@@ -156,7 +156,7 @@ def main():
         for title, mask, region in (('true', head.mask, widen_mask(head.mask, VOXEL_SIZE, MARGIN)),
                                     ('estimated', brain, brain)):
             field = total_field(head.phase, head.magnitude, ECHO_TIMES, region, VOXEL_SIZE, frequency)
-            reliable = reliable_mask(region, field.residual, field.quality, threshold=THRESHOLD)
+            reliable = reliable_mask(region, field.residual, field.quality, within=mask, threshold=THRESHOLD)
             mended = mend_field(field.field, reliable, field.residual, field.quality, head.magnitude, ECHO_TIMES,
                                 VOXEL_SIZE, frequency, threshold=THRESHOLD).field
             error = np.std((mended - head.field)[reliable & head.mask])

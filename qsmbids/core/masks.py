@@ -12,7 +12,7 @@ STEP = 2.0          # mm; brain extraction works on a grid of this spacing, what
 FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
 REACH = 20.0        # mm; how far inward of a point of the surface the tissue is looked at.
 NO_HEAD = 0.03      # tissue beyond the surface, as a share of that inside, below which the head was taken off before.
-OPEN = 2            # voxels that doubt at the border is followed inwards; what is deeper and thin is a vein.
+OPEN = 8            # voxels that doubt at the border is followed inwards; what is deeper and thin is a vein.
 BEND = 3.33, 10.0   # mm; radii of curvature of which the surface keeps the larger and smooths the smaller away.
 
 
@@ -74,7 +74,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
     return fill_holes(_component(mask))
 
 
-def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64, erosion=False):
+def reliable_mask(mask, residual, quality=None, *, within=None, threshold=0.3, max_hole=64, erosion=False):
     """Narrow a brain mask to where the echoes follow one field.
 
     What is unreliable at the border (near the sinuses) is cut off together with the voxels that touch it: beside air
@@ -91,6 +91,9 @@ def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64, e
         Relative residual of the echo fit. Not finite counts as unreliable.
     quality : ndarray, shape (nx, ny, nz), optional
         Voxel quality of the unwrapping in [0, 1]; below `threshold` is unreliable too.
+    within : ndarray of bool, shape (nx, ny, nz), optional
+        The brain, if `mask` reaches beyond it: what is unreliable outside of it is no vein, and goes. All of `mask` by
+        default.
     threshold : float, default 0.3
         Residuals from here on are unreliable.
     max_hole : int, default 64
@@ -116,13 +119,14 @@ def reliable_mask(mask, residual, quality=None, *, threshold=0.3, max_hole=64, e
     """
     mask = check_mask(mask)
     check_same_shape(mask=mask, residual=residual, **({} if quality is None else {'quality': quality}))
+    within = mask if within is None else mask & within
     sound = residual < threshold
     if quality is not None:
         sound &= quality >= threshold
     trusted = mask & sound
     # Veins reach the surface: their thin walls have to close before what they hold is enclosed.
-    trusted |= ndimage.binary_closing(np.pad(trusted, 1))[1:-1, 1:-1, 1:-1] & mask
-    trusted = fill_holes(trusted, max_hole) & mask
+    trusted |= ndimage.binary_closing(np.pad(trusted, 1))[1:-1, 1:-1, 1:-1] & within
+    trusted |= fill_holes(trusted, max_hole) & within
     if erosion:
         trusted = ndimage.binary_erosion(trusted)
     else:

@@ -154,7 +154,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                             center_frequency(b0_tesla, imaging_frequency_mhz),
                             offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit,
                             bipolar=bipolar)
-        reliable = reliable_mask(region, field.residual, field.quality, threshold=residual_threshold, erosion=erosion)
+        reliable = reliable_mask(region, field.residual, field.quality, within=brain, threshold=residual_threshold,
+                                 erosion=erosion)
         total, notes = field.field, (*echoes.notes, *field.notes)
         if mending:
             mended = mend_field(total, reliable, field.residual, field.quality, echoes.magnitude, echo_times,

@@ -79,13 +79,12 @@ class ReliableMask(NumericInterface):
     output_spec = ReliableMaskOutputSpec
 
     def _compute(self, folder):
-        quality = given(self.inputs.quality)
+        quality, brain = given(self.inputs.quality), load_mask(self.inputs.brain)
         mask = reliable_mask(load_mask(self.inputs.mask), load_array(self.inputs.residual),
-                             None if quality is None else load_array(quality), threshold=self.inputs.threshold,
-                             erosion=self.inputs.erosion)
+                             None if quality is None else load_array(quality), within=brain,
+                             threshold=self.inputs.threshold, erosion=self.inputs.erosion)
         self._results['mask'] = save_array(folder / 'trusted.nii', mask, self.inputs.mask)
-        self._results['brain'] = save_array(folder / 'reliable.nii', mask & load_mask(self.inputs.brain),
-                                            self.inputs.mask)
+        self._results['brain'] = save_array(folder / 'reliable.nii', mask & brain, self.inputs.mask)
 
 
 class TwoPassMasksInputSpec(TrustInputSpec):

@@ -38,7 +38,7 @@ def test_what_is_trusted_is_told_apart_from_its_part_in_the_brain(tmp_path, save
     residual = np.where(np.arange(SHAPE[0])[:, None, None] < 5, 0.5, 0.1) * np.ones(SHAPE)
     found = ReliableMask(mask=save('wide', wide), brain=save('brain', brain), residual=save('residual', residual),
                          erosion=erosion).run(cwd=tmp_path).outputs
-    trusted = reliable_mask(wide, residual, erosion=erosion)
+    trusted = reliable_mask(wide, residual, within=brain, erosion=erosion)
     assert np.array_equal(load(found.mask), trusted) and np.any(trusted & ~brain)
     assert np.array_equal(load(found.brain), trusted & brain)
 

@@ -128,6 +128,7 @@ class POCSnet2(nn.Module):
     Wang 2022 (POCSnet), section 2. The projection is the proximal step of its released code.
     """
 
+    target = 'chi'
     prepare = staticmethod(training_inputs)
 
     def __init__(self, backbone='compact', width=24, unrolls=3):
@@ -172,6 +173,7 @@ class DeepQSM(nn.Module):
     Bollmann S et al. NeuroImage 2019;195:373-383.
     """
 
+    target = 'chi'
     prepare = staticmethod(training_inputs)
 
     def __init__(self, backbone='compact', width=24):

@@ -1,9 +1,9 @@
 """POCSnet1 and SHARQnet: background removal by a network that alternates with the measured field, and by one alone.
 
 What sources outside the mask make inside it equals its mean over any ball (core.background.balls). Where the ball of
-one size is the largest that fits, the local field has to agree with the measured one in what differs from that mean; the
-rest is the network's. Without a network that is RESHARP with many radii, which all start from. All maps are divided by
-its RMS: what comes out goes with the field.
+one size is the largest that fits, the local field has to agree with the measured one in what differs from that mean;
+the rest is the network's. Without a network that is RESHARP with many radii, which all start from. All maps are divided
+by its RMS: what comes out goes with the field.
 """
 
 from typing import NamedTuple
@@ -235,6 +235,8 @@ class POCSnet1(nn.Module):
     Wang 2022 (POCSnet), section 2.
     """
 
+    target = 'local'
+
     def __init__(self, backbone='compact', width=16, unrolls=3, radii=(8., 5., 2.), slow=0., trust=.1, iterations=5):
         super().__init__()
         self.backbone = BACKBONES[backbone](3, width)
@@ -283,6 +285,7 @@ class SHARQnet(nn.Module):
     Bollmann S et al. Z Med Phys 2019;29:139-149. The layers are those of the backbone instead.
     """
 
+    target = 'local'
     prepare = staticmethod(training_inputs)
 
     def __init__(self, backbone='compact', width=24):
@@ -291,5 +294,6 @@ class SHARQnet(nn.Module):
 
     def forward(self, total, mask, **_):
         """Return a tuple of the local field, divided by the scale; what only `POCSnet1` uses is not looked at."""
-        # The background is many times stronger than what is sought.
-        return (self.backbone(torch.cat([total / 10, mask], dim=1)).float() * mask,)
+        # The background is many times stronger than what is sought: bfloat16 would round that away.
+        with torch.autocast(total.device.type, enabled=False):
+            return (self.backbone(torch.cat([total / 10, mask], dim=1)) * mask,)

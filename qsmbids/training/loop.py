@@ -1,6 +1,7 @@
 """The training loop: AdamW with a cosine schedule, a running mean of the weights, checkpoints, and exact resumption."""
 
 import csv
+import math
 import os
 import time
 from contextlib import closing
@@ -13,7 +14,7 @@ import torch
 from qsmbids.networks.weights import NETWORKS, save_weights
 from qsmbids.training.losses import unrolled_loss
 from qsmbids.training.streams import PatchStream
-from qsmbids.training.validation import ValidationSet
+from qsmbids.training.validation import VALIDATION
 
 
 def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, checkpoint_every=100):
@@ -41,8 +42,9 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, folder, device)
-    stream = PatchStream([Path(anatomies_folder) / name for name in recipe.anatomies], recipe.seed, **recipe.stream)
-    validation = ValidationSet([Path(anatomies_folder) / name for name in recipe.validation])
+    stream = PatchStream([Path(anatomies_folder) / name for name in recipe.anatomies], recipe.seed,
+                         target=run.network.target, **recipe.stream)
+    validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation])
     end = time.monotonic() + 60 * minutes if minutes else np.inf
     with closing(stream.batches(run.step)) as batches:
         for batch in batches:
@@ -65,7 +67,7 @@ class _Run:
         self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
         self.network = NETWORKS[recipe.network](**recipe.architecture)
         self.network.to(self.device, memory_format=torch.channels_last_3d)
-        self.mean = NETWORKS[recipe.network](**recipe.architecture).to(self.device)
+        self.mean = NETWORKS[recipe.network](**recipe.architecture).to(self.device).eval()
         self.mean.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
         self.step, self.best, self.losses, self.began = 0, np.inf, [], time.monotonic()
@@ -82,14 +84,14 @@ class _Run:
         share = self.step / self.recipe.steps
         for group in self.optimizer.param_groups:
             group['lr'] = self.recipe.learning_rate * min((self.step + 1) / self.recipe.warmup,
-                                                          .5 * (1 + np.cos(np.pi * share)))
+                                                          .5 * (1 + math.cos(math.pi * share)))
         turns = [count for begin, count in self.recipe.unrolls.items() if float(begin) <= share]
         if turns:
             self.network.unrolls = max(turns)
         inputs, truth, mask = self.network.prepare(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             estimates = self.network(**inputs)
-        loss = unrolled_loss(estimates, truth, mask)
+        loss = unrolled_loss(estimates, truth, mask, edges=self.recipe.edges)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.)
@@ -104,7 +106,9 @@ class _Run:
 
     def judge(self, validation):
         """Score the running mean on the frozen heads; keep it if it is the best so far."""
-        self.mean.unrolls = self.network.unrolls
+        architecture = dict(self.recipe.architecture)
+        if hasattr(self.network, 'unrolls'):
+            architecture['unrolls'] = self.mean.unrolls = self.network.unrolls
         scores = validation.score(self.mean)
         row = {'step': self.step, 'minutes': round((time.monotonic() - self.began) / 60, 2),
                'loss': round(float(np.mean(self.losses)), 4), **{name: round(v, 3) for name, v in scores.items()}}
@@ -117,9 +121,8 @@ class _Run:
                 writer.writeheader()
             writer.writerow(row)
         if scores['score'] < self.best:
-            self.best = scores['score']
-            save_weights(self.mean, self.folder / 'best.safetensors', self.recipe.network,
-                         {**self.recipe.architecture, 'unrolls': self.mean.unrolls},
+            self.best = float(scores['score'])
+            save_weights(self.mean, self.folder / 'best.safetensors', self.recipe.network, architecture,
                          {'step': self.step, 'scores': scores, 'recipe': asdict(self.recipe)})
 
     def save(self):

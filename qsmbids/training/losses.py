@@ -9,7 +9,8 @@ def relative_error(estimate, truth, mask):
     """Return the norm of the error over that of the truth inside the mask, mean over the batch (NRMSE / 100)."""
     axes = (1, 2, 3, 4)
     missed = ((estimate - truth) * mask).square().sum(axes)
-    return (missed / (truth * mask).square().sum(axes).clamp_min(1e-6)).sqrt().mean()
+    # A patch without a voxel that counts has no error, and no slope.
+    return (missed / (truth * mask).square().sum(axes).clamp_min(1e-6)).clamp_min(1e-12).sqrt().mean()
 
 
 def edge_error(estimate, truth, mask):

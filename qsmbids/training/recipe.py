@@ -2,9 +2,15 @@
 
 import tomllib
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 
 from qsmbids.files import FileError
+from qsmbids.networks.weights import NETWORKS
+from qsmbids.training.streams import PatchStream
+
+# What the loop tells a stream.
+GIVEN = {'anatomies', 'seed', 'target'}
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Recipe:
         Decay of the running mean of the weights that is kept.
     unrolls : dict
         Share of the steps, as text, from which on there are so many turns.
+    edges : float
+        Weight of the edges' error in the loss.
     validate_every : int
         Steps.
     """
@@ -46,6 +54,7 @@ class Recipe:
     warmup: int = 50
     averaging: float = .998
     unrolls: dict = field(default_factory=dict)
+    edges: float = .3
     validate_every: int = 100
 
 
@@ -55,15 +64,24 @@ def load_recipe(path):
     Raises
     ------
     FileError
-        If the file cannot be read, is no TOML, or has an entry that a recipe does not have.
+        If the file cannot be read, is no TOML, names no network, lacks an entry, or has one that a recipe, its stream or
+        its network does not have.
     """
     try:
         entries = tomllib.loads(Path(path).read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f'{path}: cannot be read as a recipe ({error})') from None
-    known = {entry.name for entry in fields(Recipe)}
-    if unknown := sorted(set(entries) - known):
-        raise FileError(f'{path}: {", ".join(unknown)} is no part of a recipe; it has {", ".join(sorted(known))}')
+    _refuse_others(path, 'a recipe', entries, {entry.name for entry in fields(Recipe)})
     if missing := {'network', 'steps'} - set(entries):
         raise FileError(f'{path}: {", ".join(sorted(missing))} is missing')
-    return Recipe(**entries)
+    recipe = Recipe(**entries)
+    if recipe.network not in NETWORKS:
+        raise FileError(f'{path}: network is {recipe.network!r}, must be one of {", ".join(NETWORKS)}')
+    _refuse_others(path, recipe.network, recipe.architecture, set(signature(NETWORKS[recipe.network]).parameters))
+    _refuse_others(path, 'a stream', recipe.stream, set(signature(PatchStream).parameters) - GIVEN)
+    return recipe
+
+
+def _refuse_others(path, owner, entries, known):
+    if unknown := sorted(set(entries) - known):
+        raise FileError(f'{path}: {", ".join(unknown)} is no part of {owner}; it has {", ".join(sorted(known))}')

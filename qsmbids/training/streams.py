@@ -1,19 +1,27 @@
 """Streams of training patches that depend on nothing but a seed and a position, so that a run can be resumed anywhere.
 
 Patches come in blocks: some heads are simulated, each gives many patches, and these are shuffled. A process of its own
-simulates the next block while the network learns from this one.
+simulates the next block while the network learns from this one, on one thread: how many there are decides the last bit.
 """
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
+import torch
 
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.networks.pocsnet import start
+from qsmbids.networks.shells import begin
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.heads import training_head
+from qsmbids.training.shapes import training_shapes
+
+SHORTEST = 24
+"""Voxels along a patch: where a backbone has two of them left, oneDNN's slopes in bfloat16 are partly uninitialised."""
+KINDS = 'heads', 'shapes'
+TARGETS = 'chi', 'local'
 
 
 class PatchStream:
@@ -24,18 +32,31 @@ class PatchStream:
     anatomies : list of path
         Label maps; the parametric head if empty.
     seed : int
+    target : {'chi', 'local'}
+        What a network is to find, chi from the local field or the local field from the total one; decides what the
+        patches hold.
+    kind : {'heads', 'shapes'}
+        Of what is simulated: `heads.training_head` or `shapes.training_shapes`, the latter twice as long as a patch.
+    noise : float, optional
+        As the one of these.
     patch : int, default 64
-        Voxels along each side.
+        Voxels along each side, at least `SHORTEST`.
     heads, patches : int
         Heads in a block, and patches of each.
     batch : int
         Patches in a batch; divides heads times patches.
     """
 
-    def __init__(self, anatomies, seed, *, patch=64, heads=8, patches=24, batch=4):
+    def __init__(self, anatomies, seed, *, target='chi', kind='heads', noise=None, patch=64, heads=8, patches=24,
+                 batch=4):
         if heads * patches % batch:
             raise ValueError(f'batch is {batch}, must divide the {heads * patches} patches of a block')
-        self._settings = [str(path) for path in anatomies], seed, patch, heads, patches
+        if patch < SHORTEST:
+            raise ValueError(f'patch is {patch}, must be at least {SHORTEST} voxels')
+        for name, value, known in (('target', target, TARGETS), ('kind', kind, KINDS)):
+            if value not in known:
+                raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
+        self._settings = [str(path) for path in anatomies], seed, target, kind, noise, patch, heads, patches
         self.batch = batch
         self._batches = heads * patches // batch
 
@@ -45,7 +66,7 @@ class PatchStream:
         The block after the current one is made meanwhile. Closing the generator ends the process that does.
         """
         block, at = divmod(step, self._batches)
-        with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+        with ProcessPoolExecutor(1, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
             following = pool.submit(make_block, *self._settings, block)
             while True:
                 current, block = following.result(), block + 1
@@ -55,51 +76,68 @@ class PatchStream:
                 at = 0
 
 
-def make_block(anatomies, seed, patch, heads, patches, block):
+def make_block(anatomies, seed, target, kind, noise, patch, heads, patches, block):
     """Return the patches of a block in random order.
 
     Returns
     -------
     dict of ndarray
-        field, first, data, chi (float16, divided by the scale), total, local (float32, ppm), mask (bool), all of shape
-        ``(n, patch, patch, patch)``; strength, scale, shape (n,); voxel_size, b0_dir, shape (n, 3).
+        What a network's `prepare` uses. With the target ``'chi'``: field, first, data, chi (float16, divided by the
+        scale), mask (bool), all of shape ``(n, patch, patch, patch)``; strength, scale, shape (n,); voxel_size, b0_dir,
+        shape (n, 3). With the target ``'local'``: total, local (float32, ppm), first (float16, divided by the scale),
+        mask and known (bool), scale, voxel_size, b0_dir.
     """
     rng = np.random.Generator(np.random.PCG64([seed, block]))
     samples = []
     for n in range(heads):
-        path = anatomies[rng.integers(len(anatomies))] if anatomies else None
-        sample = head_from_labels(*load_labels(path)) if path else digital_head
-        head = training_head(sample, [seed, block, n])
-        samples += cut_patches(head, patch, patches, rng)
+        if kind == 'shapes':
+            head = training_shapes(2 * patch, [seed, block, n], noise=noise)
+        else:
+            path = anatomies[rng.integers(len(anatomies))] if anatomies else None
+            sample = head_from_labels(*load_labels(path)) if path else digital_head
+            head = training_head(sample, [seed, block, n], noise=noise,
+                                 **({'removals': {'none': 1.}} if target == 'local' else {}))
+        samples += cut_patches(head, target, patch, patches, rng)
     order = rng.permutation(len(samples))
     return {name: np.stack([samples[n][name] for n in order]) for name in samples[0]}
 
 
-def cut_patches(head, patch, count, rng):
+def cut_patches(head, target, patch, count, rng):
     """Return patches of a head as dicts; their middles lie in the mask."""
-    strength = automatic_strength(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, penalty='identity')
-    # The level that the network is told is not always the right one.
-    strength *= np.exp(.25 * rng.standard_normal())
-    begun = start(head.field, head.mask, head.voxel_size, head.b0_dir, strength)
-    mask = begun.mask
-    inside = tuple(slice(n) for n in begun.box_shape)
-    volumes = {name: _onto(getattr(head, name)[begun.box], mask.shape, inside) for name in ('chi', 'total', 'local')}
-    volumes['chi'] /= np.float32(begun.scale)
-    volumes |= {'field': begun.field, 'first': begun.first, 'data': begun.data, 'mask': mask}
-    at = np.argwhere(mask[inside])
-    limit = np.maximum(np.array(mask.shape) - patch, 0)
+    volumes, numbers, shape = (_inversion if target == 'chi' else _background)(head, rng)
+    numbers |= {'voxel_size': np.array(head.voxel_size), 'b0_dir': np.array(head.b0_dir)}
+    at = np.argwhere(volumes['mask'][tuple(slice(n) for n in shape)])
+    limit = np.maximum(np.array(volumes['mask'].shape) - patch, 0)
     found = []
     for middle in at[rng.integers(len(at), size=count)]:
         corner = np.clip(middle - patch // 2, 0, limit)
         cut = tuple(slice(c, c + patch) for c in corner)
-        half = {name: volume[cut].astype(np.float16 if name in ('chi', 'field', 'first', 'data') else volume.dtype)
-                for name, volume in volumes.items()}
-        found.append(half | {'strength': np.float32(strength), 'scale': np.float32(begun.scale),
-                             'voxel_size': np.array(head.voxel_size), 'b0_dir': np.array(head.b0_dir)})
+        found.append({name: volume[cut].copy() for name, volume in volumes.items()} | numbers)
     return found
 
 
-def _onto(volume, shape, inside):
+def _inversion(head, rng):
+    """Return the volumes and the numbers that an inversion learns from, and how much of the volumes the box is."""
+    strength = automatic_strength(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, penalty='identity')
+    # The level that the network is told is not always the right one.
+    strength *= np.exp(.25 * rng.standard_normal())
+    begun = start(head.field, head.mask, head.voxel_size, head.b0_dir, strength)
+    volumes = {'chi': _onto(head.chi[begun.box] / np.float32(begun.scale), begun.mask.shape),
+               'field': begun.field, 'first': begun.first, 'data': begun.data}
+    volumes = {name: volume.astype(np.float16) for name, volume in volumes.items()} | {'mask': begun.mask}
+    return volumes, {'strength': np.float32(strength), 'scale': np.float32(begun.scale)}, begun.box_shape
+
+
+def _background(head, rng):
+    """Return the same for background removal."""
+    begun, _ = begin(head.total, head.mask, head.voxel_size)
+    shape = head.mask[begun.box].shape
+    volumes = {'total': begun.total * np.float32(begun.scale), 'local': _onto(head.local[begun.box], begun.mask.shape),
+               'first': begun.first.astype(np.float16), 'mask': begun.mask, 'known': begun.known}
+    return volumes, {'scale': np.float32(begun.scale)}, shape
+
+
+def _onto(volume, shape):
     padded = np.zeros(shape, np.float32)
-    padded[inside] = volume
+    padded[tuple(slice(n) for n in volume.shape)] = volume
     return padded

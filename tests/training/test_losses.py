@@ -1,0 +1,47 @@
+"""Losses."""
+
+import pytest
+import torch
+
+from qsmbids.training.losses import edge_error, relative_error, unrolled_loss
+
+
+@pytest.fixture
+def volumes():
+    generator = torch.Generator().manual_seed(0)
+    truth, error = (torch.randn((2, 1, 14, 13, 12), generator=generator) for _ in range(2))
+    mask = torch.zeros_like(truth)
+    mask[:, :, 1:12, 1:12, 1:11] = 1
+    return truth, error, mask
+
+
+def test_relative_error_is_the_part_of_the_truth_that_is_missed(volumes):
+    truth, _, mask = volumes
+    assert relative_error(1.3 * truth, truth, mask) == pytest.approx(.3, rel=1e-5)
+    assert edge_error(1.3 * truth, truth, mask) == pytest.approx(.3, rel=1e-5)
+
+
+def test_a_sample_counts_the_same_whatever_its_amplitude(volumes):
+    truth, error, mask = volumes
+    gain = torch.tensor([1., 20.])[:, None, None, None, None]
+    assert relative_error(gain * (truth + error), gain * truth, mask) == pytest.approx(
+        float(relative_error(truth + error, truth, mask)), rel=1e-5)
+
+
+def test_a_patch_without_a_voxel_that_counts_has_no_slope(volumes):
+    truth, error, mask = volumes
+    mask[1] = 0
+    estimate = (truth + error).requires_grad_()
+    unrolled_loss([estimate], truth, mask).backward()
+    assert torch.isfinite(estimate.grad).all() and estimate.grad[0].any() and not estimate.grad[1].any()
+
+
+def test_the_loss_is_the_mean_over_turns_and_blind_to_the_rim(volumes):
+    truth, error, mask = volumes
+    one, other = truth + error, truth + .5 * error
+    both = unrolled_loss([one, other], truth, mask, edges=.3)
+    assert both == pytest.approx(float(unrolled_loss([one], truth, mask) + unrolled_loss([other], truth, mask)) / 2)
+    changed = one.clone()
+    changed[:, :, :4] += 9
+    assert unrolled_loss([changed], truth, mask) == unrolled_loss([one], truth, mask)
+    assert unrolled_loss([one], truth, mask, edges=0.) < unrolled_loss([one], truth, mask)

@@ -64,8 +64,8 @@ def load_recipe(path):
     Raises
     ------
     FileError
-        If the file cannot be read, is no TOML, names no network, lacks an entry, or has one that a recipe, its stream or
-        its network does not have.
+        If the file cannot be read, is no TOML, names no network, lacks an entry, or has one that a recipe, its stream
+        or its network does not have.
     """
     try:
         entries = tomllib.loads(Path(path).read_text())

@@ -24,8 +24,11 @@ ENV PATH=/opt/qsmbids/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 FROM base AS builder
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv
 COPY . /src
+# Where PyPI alone would give torch with several GB of CUDA: https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 RUN python3 -m venv /opt/qsmbids \
- && pip install --no-cache-dir --no-compile -c /src/constraints.txt /src \
+ && pip install --no-cache-dir --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+      -c /src/constraints.txt /src \
  && pip uninstall --yes pip setuptools
 # Bytecode is checked against no source: a read-only image cannot compile again, and dates may change on the way.
 RUN find /opt/qsmbids/lib -type d -name tests -prune -exec rm -rf {} + \

@@ -2,10 +2,11 @@
 
     python benchmarks/networks.py --labels FILE [FILE ...] [--methods tv tikhonov pocsnet2 ...] [--noise 1]
 
-Every head is simulated twice as fine as it is looked at; its local field is that of the sources in the brain, with the
-errors of qsmbids.training.heads (noise, and parts that follow the tissue) at the given level. Prints the error of every
-method inside the mask, the bias of the deep nuclei relative to the whole brain, and seconds; then, for the methods that
-are networks, what becomes of a field of another scale, of a haemorrhage, of another tilt and of other voxels.
+Every head is simulated twice as fine as it is looked at (below .8 mm as fine); its local field is that of the sources
+in the brain, with the errors of qsmbids.training.heads (noise, and parts that follow the tissue) at the given level.
+Prints the error of every method inside the mask, the bias of the deep nuclei relative to the whole brain, and seconds;
+for methods named behind --robustness, what becomes of a field of another scale, of a haemorrhage, of another tilt and
+of other voxels.
 """
 
 import argparse
@@ -32,12 +33,13 @@ NETWORKS = tuple(name for name, method in INVERSION.items() if method.weights)
 def scene(sample, seed, *, voxel_size=(1., 1., 1.), tilt=0., noise=1., bleed=0.):
     """Return chi, labels, mask and local field of a head, ppm; `bleed` is the susceptibility of a ball of 6 mm."""
     shape = [int(side / step) for side, step in zip(FIELD_OF_VIEW, voxel_size)]
-    fine = np.array(voxel_size) / 2
+    ratio = 2 if min(voxel_size) >= .8 else 1
+    fine = np.array(voxel_size) / ratio
     affine = np.diag([*fine, 1.])
     affine[:3, 3] = LOWEST
-    head = sample(tuple(2 * n for n in shape), affine, seed=seed)
+    head = sample(tuple(ratio * n for n in shape), affine, seed=seed)
     brain = np.array([tissue.brain for tissue in head.tissues])[head.labels]
-    mask = binary_erosion(binary_fill_holes(brain), iterations=int(round(4 / np.mean(voxel_size))))
+    mask = binary_erosion(binary_fill_holes(brain), iterations=max(1, int(round(1.5 / np.mean(fine)))))
     box = bounding_box(mask)
     # Even sides, so that voxels of the coarse grid are whole.
     box = tuple(slice(side.start // 2 * 2, side.start // 2 * 2 + (side.stop - side.start) // 2 * 2) for side in box)
@@ -50,8 +52,9 @@ def scene(sample, seed, *, voxel_size=(1., 1., 1.), tilt=0., noise=1., bleed=0.)
     angle = np.deg2rad(tilt)
     b0_dir = 0., float(np.sin(angle)), float(np.cos(angle))
     mean = chi[mask].mean()
-    local = block_mean(forward_field((chi - mean) * mask, fine, b0_dir, margin=48), 2)
-    chi, mask, labels = block_mean(chi - mean, 2), block_mean(mask.astype(np.float32), 2) > .5, labels[::2, ::2, ::2]
+    local = block_mean(forward_field((chi - mean) * mask, fine, b0_dir, margin=48), ratio)
+    chi, mask = block_mean(chi - mean, ratio), block_mean(mask.astype(np.float32), ratio) > .5
+    labels = labels[::ratio, ::ratio, ::ratio]
     chi *= mask
     rng = np.random.Generator(np.random.PCG64([seed, 7]))
     field = (local + np.float32(noise) * field_errors(chi, local, mask, voxel_size, rng)) * mask
@@ -95,17 +98,18 @@ def robustness(sample, method):
     one = run(method, base, (1., 1., 1.))[0]
     for scale in (.1, 10.):
         other = solve(method, scale * field, mask, (1., 1., 1.), b0_dir=b0_dir).chi
-        print(f'{method}: field x {scale:g}: map off by {100 * np.abs(other / scale - one).max() / np.abs(one).max():.3f} %')
-    for bleed in (-.5, .3, .7, 1.4):
+        off = 100 * np.abs(other / scale - one).max() / np.abs(one).max()
+        print(f'{method}: field x {scale:g}: map off by {off:.3f} %')
+    for bleed in (-.5, .5, 1.4):
         wounded = scene(sample, 31_000, noise=.5, bleed=bleed)
         found = run(method, wounded, (1., 1., 1.))[0]
         inside = binary_erosion(np.abs(wounded[0] - chi) > .5 * abs(bleed))
         slope = (found - one)[inside].mean() / (wounded[0] - chi)[inside].mean()
         print(f'{method}: ball of {bleed:+.1f} ppm: {slope:.3f} of it found')
-    for tilt in (0, 10, 20, 30, 40, 60, 90):
+    for tilt in (0, 20, 40, 90):
         tilted = scene(sample, 31_000, noise=.5, tilt=tilt)
         print(f'{method}: tilt {tilt}: NRMSE {nrmse(run(method, tilted, (1., 1., 1.))[0], tilted[0], tilted[2]):.1f} %')
-    for voxel_size in ((.5, .5, .5), (.7, .7, .7), (1., 1., 2.), (1.5, 1.5, 1.5), (2., 2., 2.), (3., 3., 3.)):
+    for voxel_size in ((.5, .5, .5), (1., 1., 2.), (2., 2., 2.), (3., 3., 3.)):
         other = scene(sample, 31_000, noise=.5, voxel_size=voxel_size)
         scores = ' '.join(f'{name} {nrmse(run(name, other, voxel_size)[0], other[0], other[2]):.1f} %'
                           for name in (method, *CLASSICAL))

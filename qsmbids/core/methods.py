@@ -146,6 +146,15 @@ INVERSION = {
     'tsvd': Method('truncated singular value decomposition (TSVD)',
                    'core.inversion.direct:invert_tsvd', ('wharton2010',),
                    consensus=False),
+    'pocsnet2': Method('POCSnet2, a network and projections on the measured field in turns',
+                       'networks.inversion:invert_pocsnet2', ('wang2022',), consensus=False,
+                       automatic=('lambda_', 'identity'), weights='pocsnet2', companions={
+                           'uncertainty': 'SD of the map of desc-pocsnet2 over ways to turn over its axes',
+                           'departure': 'Map of desc-pocsnet2 minus its projection on the measured field'}),
+    'dll2': Method('least squares with the map of POCSnet2 as their prior (DLL2)', 'networks.inversion:invert_dll2',
+                   ('zhang2020', 'wang2022'), consensus=False, automatic=('lambda_', 'identity'), weights='pocsnet2'),
+    'fine': Method('POCSnet2 with its weights fitted to the measured field (FINE)', 'networks.inversion:invert_fine',
+                   ('zhang2020', 'wang2022'), consensus=False, automatic=('lambda_', 'identity'), weights='pocsnet2'),
 }
 RELAXOMETRY = {
     'arlo': Method('ARLO', 'core.relaxometry:fit_arlo', ('pei2015',)),

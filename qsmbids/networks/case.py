@@ -1,9 +1,9 @@
 """A measured field as a network is given it: axes and voxels as in training, and the way back.
 
-The axes are taken in the order of their angles to B0, the nearest last. Voxels that are smaller or larger than those of the training are brought into its
-range by the Fourier series of the field; what the network changes there of Tikhonov's map goes back by the same way and
-is added on the grid of the data, where the projections use every voxel and its true size. Wrapped phase never comes here:
-fields only are resampled, as Kiersnowski 2023 asks.
+The axes are taken in the order of their angles to B0, the nearest last. Voxels that are smaller or larger than those of
+the training are brought into its range by the Fourier series of the field; what the network changes there of Tikhonov's
+map goes back by the same way and is added on the grid of the data, where the projections use every voxel and its true
+size. Wrapped phase never comes here: fields only are resampled, as Kiersnowski 2023 asks.
 
 References
 ----------

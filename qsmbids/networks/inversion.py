@@ -29,14 +29,8 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=Non
 
     Parameters
     ----------
-    field : ndarray, shape (nx, ny, nz)
-        Local field in ppm. Values outside the mask are not used.
-    mask : ndarray of bool, shape (nx, ny, nz)
-        Where the field is known.
-    voxel_size : sequence of float
-        mm.
-    b0_dir : sequence of float, default (0, 0, 1)
-        Unit vector of the main field in voxel axes.
+    field, mask, voxel_size, b0_dir
+        As for :func:`~qsmbids.core.inversion.direct.invert_tikhonov`.
     lambda_ : float, optional
         How little the field is trusted, as the strength of Tikhonov's regularisation; chosen by
         :func:`~qsmbids.core.inversion.strength.automatic_strength` if not given. More is smoother.

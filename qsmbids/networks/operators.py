@@ -14,7 +14,7 @@ def convolve(volume, kernel):
 
 
 def dipole_kernels(size, voxel_sizes, b0_dirs, device=None):
-    """Return the dipole kernels of a batch, shape (batch, 1, nx, ny, nz // 2 + 1): core.dipole.dipole_kernel of each."""
+    """Return the kernels of `core.dipole.dipole_kernel` of a batch, shape (batch, 1, nx, ny, nz // 2 + 1)."""
     kernels = [torch.from_numpy(dipole_kernel(size, voxel_size, b0_dir))
                for voxel_size, b0_dir in zip(voxel_sizes, b0_dirs)]
     return torch.stack(kernels)[:, None].to(device)

@@ -102,7 +102,8 @@ def _geometry(rng):
 def _varied(head, brain, voxel_size, rng):
     """Return chi of the brain with other tissues, textures, vessels and lesions than the head has."""
     values = np.array([tissue.chi for tissue in head.tissues])
-    change = values * (rng.uniform(.5, 1.6, values.size) - 1) + rng.uniform(.003, .02) * rng.standard_normal(values.size)
+    change = values * (rng.uniform(.5, 1.6, values.size) - 1)
+    change += rng.uniform(.003, .02) * rng.standard_normal(values.size)
     chi = head.chi + change.astype(np.float32)[head.labels]
     for power, longest, strength in ((rng.uniform(.3, 2), 30, .018), (rng.uniform(1, 3), 30, .018), (4, 80, .025)):
         texture = random_texture(chi.shape, voxel_size, power, rng, longest)

@@ -215,7 +215,8 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
             (('outputnode.chi', _pick, index), f'inputnode.chi_{method}'),
             (('outputnode.references', _pick, index), f'inputnode.references_{method}')])])
     for index, name in enumerate(companion_maps(methods) if not settings['two_pass'] else ()):
-        workflow.connect([(qsm_wf, node('ds_wf'), [(('outputnode.companions', _pick, index), f'inputnode.chi_{name}')])])
+        workflow.connect([(qsm_wf, node('ds_wf'), [
+            (('outputnode.companions', _pick, index), f'inputnode.chi_{name}')])])
     if 'residual' in ports:
         workflow.connect([(field_wf, node('ds_wf'), [('outputnode.residual', 'inputnode.residual')])])
     if relaxometry_wf is not None and settings['chi_separation']:

@@ -55,7 +55,7 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
 
     Notes
     -----
-    Two pairs of Fourier transforms per iteration, of the mask's bounding box with a margin. Peak memory is about 17
+    Two pairs of Fourier transforms per iteration, of the mask's bounding box with a margin. Peak memory is about 10
     volumes of that size.
 
     References

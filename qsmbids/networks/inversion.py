@@ -184,7 +184,7 @@ def invert_dll2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         return np.zeros_like(field)
-    strength = _strength(field, mask, voxel_size, b0_dir, lambda_)
+    strength = _strength(field, mask, voxel_size, b0_dir, lambda_, weight)
     prior = invert_with(network, field, mask, voxel_size, b0_dir, strength)[1]
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
@@ -244,8 +244,8 @@ def invert_fine(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         return np.zeros_like(field)
-    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_))
-    noise = noise_share(field * weight, mask, voxel_size, b0_dir=b0_dir)
+    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_, weight))
+    noise = noise_share(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
     fit(network, case, case.to_grid(weight), noise, int(steps), learning_rate, phase_scale)
     return case.proposed(run(network, case.inputs()))
 
@@ -278,8 +278,8 @@ def _phase_error(phase, measured, weight):
     return (weight.square() * (2 - 2 * torch.cos(phase - measured))).sum()
 
 
-def _strength(field, mask, voxel_size, b0_dir, given):
+def _strength(field, mask, voxel_size, b0_dir, given, weight=None):
     if given is None:
-        return automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, penalty='identity')
+        return automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, penalty='identity')
     check_positive(lambda_=given)
     return given

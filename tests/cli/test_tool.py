@@ -98,7 +98,7 @@ def test_field_and_unwrap_agree_with_the_truth(files, tmp_path):
     difference = (read(unwrapped) - ppm_to_radians(files['volumes']['field'], 0.02, center_frequency(3.0))[..., None]
                   * np.array(ECHO_TIMES, np.float32) / 0.02)[inside]
     assert np.abs(difference).max() < 1e-2
-    assert 0.5 < (read(mask) > 0).sum() / inside.sum() < 1
+    assert 0.5 < (read(mask) > 0).sum() / inside.sum() <= 1
 
 
 def test_r2star_and_mask(files, tmp_path, capsys):

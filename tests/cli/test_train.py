@@ -12,7 +12,7 @@ validate_every = 2
 [architecture]
 width = 2
 [stream]
-patch = 16
+patch = 24
 heads = 1
 patches = 4
 batch = 2

@@ -32,7 +32,8 @@ class Scan:
         self.magnitude, self.echo_times, self.b0_dir = np.abs(signal).astype(np.float32), echo_times, b0_dir
         self.map = total_field(np.angle(signal), self.magnitude, echo_times, self.brain, (1, 1, 1), FREQUENCY,
                                offset='none')
-        self.mask = reliable_mask(self.brain, self.map.residual, self.map.quality)
+        # All air stays in it, to be mended.
+        self.mask = reliable_mask(self.brain, self.map.residual, self.map.quality, erosion=True)
 
     @staticmethod
     def mean(volume, factor):

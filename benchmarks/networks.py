@@ -13,7 +13,7 @@ import argparse
 import time
 
 import numpy as np
-from scipy.ndimage import binary_erosion, binary_fill_holes
+from scipy.ndimage import binary_erosion
 
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.grid import bounding_box
@@ -24,7 +24,7 @@ from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.field import block_mean
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.tissues import LABELS, NUCLEI
-from qsmbids.training.heads import FIELD_OF_VIEW, LOWEST, field_errors
+from qsmbids.training.heads import FIELD_OF_VIEW, LOWEST, field_errors, without_holes
 
 CLASSICAL = 'tikhonov', 'tv'
 NETWORKS = tuple(name for name, method in INVERSION.items() if method.weights)
@@ -38,8 +38,8 @@ def scene(sample, seed, *, voxel_size=(1., 1., 1.), tilt=0., noise=1., bleed=0.)
     affine = np.diag([*fine, 1.])
     affine[:3, 3] = LOWEST
     head = sample(tuple(ratio * n for n in shape), affine, seed=seed)
-    brain = np.array([tissue.brain for tissue in head.tissues])[head.labels]
-    mask = binary_erosion(binary_fill_holes(brain), iterations=max(1, int(round(1.5 / np.mean(fine)))))
+    head, brain = without_holes(head)
+    mask = binary_erosion(brain, iterations=max(1, int(round(1.5 / np.mean(fine)))))
     box = bounding_box(mask)
     # Even sides, so that voxels of the coarse grid are whole.
     box = tuple(slice(side.start // 2 * 2, side.start // 2 * 2 + (side.stop - side.start) // 2 * 2) for side in box)

@@ -5,7 +5,7 @@ makes measured fields differ from the field of any map: noise, remains of backgr
 tissue but no dipole, as microstructure and anisotropy make them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
@@ -17,6 +17,7 @@ from qsmbids.core.dipole import forward_field
 from qsmbids.core.fourier import frequencies, irfftn, rfftn
 from qsmbids.core.grid import bounding_box
 from qsmbids.simulation.shapes import CYLINDER, ELLIPSOID, paint_shapes, random_rotations
+from qsmbids.simulation.tissues import LABELS
 
 FIELD_OF_VIEW = (166., 204., 170.)   # mm; holds the brain of any of the heads
 LOWEST = (-83., -120., -82.)         # its corner in head coordinates, mm
@@ -75,17 +76,31 @@ def training_head(sample, seed, *, noise=None, removals=REMOVALS):
     affine[:3, 3] = LOWEST
     shape = tuple(int(np.ceil(side / step)) for side, step in zip(FIELD_OF_VIEW, voxel_size))
     head = sample(shape, affine, seed=int(rng.integers(2 ** 31)), variation=rng.uniform(.5, 3.))
-    brain = np.array([tissue.brain for tissue in head.tissues])[head.labels]
+    head, brain = without_holes(head)
     # Edges of air that are sharper than a voxel ring all over the field.
     chi = gaussian_filter(head.chi - np.float32(head.chi_outside), 1.)
     np.copyto(chi, _varied(head, brain, voxel_size, rng) - np.float32(head.chi_outside), where=brain)
     gaussian_filter(chi, rng.uniform(.2, .55), output=chi)
-    mask = binary_fill_holes(brain)
+    mask = brain
     erosion = int(rng.integers(0, 4))
     if erosion:
         mask = binary_erosion(mask, iterations=erosion)
     return _with_fields(chi, mask, voxel_size, b0_dir, rng,
                         rng.uniform(.1, 1.2) if noise is None else noise, removals)
+
+
+def without_holes(head):
+    """Return a head whose brain encloses nothing but brain, and where that is; what it encloses becomes fluid.
+
+    Label maps have single voxels of bone or air there, whose field would be stronger than that of all of the brain.
+    """
+    tissue = np.array([tissue.brain for tissue in head.tissues])[head.labels]
+    brain = binary_fill_holes(tissue)
+    enclosed = brain & ~tissue
+    labels, chi = head.labels.copy(), head.chi.copy()
+    labels[enclosed] = LABELS['sulcus']
+    chi[enclosed] = head.tissues[LABELS['sulcus']].chi
+    return replace(head, labels=labels, chi=chi), brain
 
 
 def _geometry(rng):

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from qsmbids.core.checks import check_mask, check_volume, check_voxel_size
+from qsmbids.core.grid import place
+from qsmbids.networks.operators import inference
 from qsmbids.networks.shells import begin
 from qsmbids.networks.shipped import shipped
 from qsmbids.networks.weights import load_weights
@@ -107,15 +109,14 @@ def remove_with(network, field, mask, voxel_size, b0_dir):
                          [voxel_size[axis] for axis in order], device=device)
     inputs = {name: torch.from_numpy(getattr(start, name).astype(np.float32, copy=False))[None, None].to(device)
               for name in ('total', 'first', 'mask', 'known')}
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+    with inference(device):
         maps = network(**inputs, balls=balls)
     side = tuple(slice(s.stop - s.start) for s in start.box)
     known = np.zeros([mask.shape[axis] for axis in order], bool)
     known[start.box] = start.known[side]
     placed = []
     for estimate in maps:
-        volume = np.zeros(known.shape, np.float32)
-        np.copyto(volume[start.box], estimate[0, 0].float().cpu().numpy()[side], where=known[start.box])
+        volume = place(estimate[0, 0].float().cpu().numpy(), known, start.box)
         volume *= np.float32(start.scale)
         placed.append(np.ascontiguousarray(volume.transpose(back)))
     return placed, np.ascontiguousarray(known.transpose(back))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from qsmbids.core.fourier import irfftn, resample, rfftn
+from qsmbids.core.grid import place
 from qsmbids.networks.pocsnet import start
 
 FINEST, COARSEST = (.85, .85, .85), (1.2, 1.2, 2.4)
@@ -102,8 +103,6 @@ class Case:
         return change * self._data.mask
 
     def _place(self, padded):
-        volume = np.zeros(self._mask.shape, np.float32)
-        np.copyto(volume[self._data.box], padded[tuple(slice(n) for n in self._data.box_shape)],
-                  where=self._mask[self._data.box])
+        volume = place(padded, self._mask, self._data.box)
         volume *= np.float32(self._data.scale)
         return np.ascontiguousarray(volume.transpose(np.argsort(self._order)))

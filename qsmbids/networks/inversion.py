@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from qsmbids.core.background.resharp import conjugate_gradients
 from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import convolve
 from qsmbids.core.grid import bounding_box, embed, padded_size, place
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import automatic_strength, noise_share
+from qsmbids.core.krylov import conjugate_gradients
 from qsmbids.networks.case import Case
-from qsmbids.networks.operators import convolve as convolve_tensor, dipole_kernels
+from qsmbids.networks.operators import convolve as convolve_tensor, dipole_kernels, inference
 from qsmbids.networks.pocsnet import TRUST
 from qsmbids.networks.shipped import shipped
 from qsmbids.networks.weights import load_weights
@@ -118,7 +118,7 @@ def invert_with(network, field, mask, voxel_size, b0_dir, strength):
 def run(network, inputs):
     """Return the network's own map, an array of the shape of its input."""
     device = next(network.parameters()).device
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+    with inference(device):
         return network(**inputs)[-1][0, 0].float().cpu().numpy()
 
 
@@ -215,10 +215,8 @@ def invert_fine(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
 
     Parameters
     ----------
-    field, mask, voxel_size, b0_dir, lambda_, weights
-        As for :func:`invert_pocsnet2`.
-    weight : ndarray, shape (nx, ny, nz), optional
-        The field's reliability inside the mask, 0 to 1. By default 1.
+    field, mask, voxel_size, b0_dir, weight, lambda_, weights
+        As for :func:`invert_dll2`.
     steps : int, default 30
         Of Adam, at most.
     learning_rate : float, default 1e-4

@@ -1,10 +1,19 @@
 """Physics on tensors. Volumes have the shape (batch, channel, nx, ny, nz), kernels that of their half spectrum."""
 
+from contextlib import contextmanager
+
 import torch
 
 from qsmbids.core.dipole import dipole_kernel
 
 AXES = (-3, -2, -1)
+
+
+@contextmanager
+def inference(device):
+    """Compute without slopes; in bfloat16 on a GPU."""
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+        yield
 
 
 def convolve(volume, kernel):

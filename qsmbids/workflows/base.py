@@ -223,8 +223,14 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
         _add_separation(workflow, acquisition, methods, sizes)
     if 'swi' in ports:
         _add_swi(workflow, acquisition, sizes)
-    for port, source, out in (('total_field', field_wf, 'outputnode.field'),
-                              ('local_field', qsm_wf, 'outputnode.local_field')):
+    _add_fieldmaps(workflow, acquisition, sizes, ports)
+
+
+def _add_fieldmaps(workflow, acquisition, sizes, ports):
+    """Connect the sinks of both fields, which are written in Hz."""
+    node = workflow.get_node
+    for port, source, out in (('total_field', node('field_wf'), 'outputnode.field'),
+                              ('local_field', node('qsm_wf'), 'outputnode.local_field')):
         if port in ports:
             to_hertz = numeric_node(FieldToHertz(center_frequency_hz=acquisition.center_frequency_hz),
                                     f'{port}_to_hertz', buffers=3, **sizes)

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
 
-from qsmbids.core.background.lbv import remove_background_lbv
-from qsmbids.core.background.pdf import remove_background_pdf
-from qsmbids.core.background.sharp import remove_background_vsharp
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.fourier import frequencies, irfftn, rfftn
 from qsmbids.core.grid import bounding_box
+from qsmbids.core.methods import BACKGROUND
 from qsmbids.simulation.shapes import CYLINDER, ELLIPSOID, paint_shapes, random_rotations
 from qsmbids.simulation.tissues import LABELS
 
@@ -175,8 +173,7 @@ def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise, removals):
     if removal == 'none':
         field = (local + errors) * mask
     else:
-        remove = {'vsharp': remove_background_vsharp, 'lbv': remove_background_lbv, 'pdf': remove_background_pdf}
-        field, known = remove[removal](total, mask, voxel_size, b0_dir=b0_dir)
+        field, known = BACKGROUND[removal].load()(total, mask, voxel_size, b0_dir=b0_dir)
         mask = mask & known
         chi = (chi - chi[mask].mean()) * mask
         field = field * mask

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
+from qsmbids.core.grid import embed
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.networks.pocsnet import start
 from qsmbids.networks.shells import begin
@@ -122,7 +123,7 @@ def _inversion(head, rng):
     # The level that the network is told is not always the right one.
     strength *= np.exp(.25 * rng.standard_normal())
     begun = start(head.field, head.mask, head.voxel_size, head.b0_dir, strength)
-    volumes = {'chi': _onto(head.chi[begun.box] / np.float32(begun.scale), begun.mask.shape),
+    volumes = {'chi': embed(head.chi, head.mask, begun.box, begun.mask.shape) / np.float32(begun.scale),
                'field': begun.field, 'first': begun.first, 'data': begun.data}
     volumes = {name: volume.astype(np.float16) for name, volume in volumes.items()} | {'mask': begun.mask}
     return volumes, {'strength': np.float32(strength), 'scale': np.float32(begun.scale)}, begun.box_shape
@@ -132,12 +133,7 @@ def _background(head, rng):
     """Return the same for background removal."""
     begun, _ = begin(head.total, head.mask, head.voxel_size)
     shape = head.mask[begun.box].shape
-    volumes = {'total': begun.total * np.float32(begun.scale), 'local': _onto(head.local[begun.box], begun.mask.shape),
+    volumes = {'total': begun.total * np.float32(begun.scale),
+               'local': embed(head.local, head.mask, begun.box, begun.mask.shape),
                'first': begun.first.astype(np.float16), 'mask': begun.mask, 'known': begun.known}
     return volumes, {'scale': np.float32(begun.scale)}, shape
-
-
-def _onto(volume, shape):
-    padded = np.zeros(shape, np.float32)
-    padded[tuple(slice(n) for n in volume.shape)] = volume
-    return padded

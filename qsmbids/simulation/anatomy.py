@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
 
 from qsmbids.core.dipole import voxel_size_of
+from qsmbids.core.labels import freesurfer_ids
 from qsmbids.core.threads import over_slabs
 from qsmbids.files import FileError
 from qsmbids.simulation.age import Stature, stature, tissues_at
@@ -31,8 +32,8 @@ TISSUE_OF = {
     'cortex': (3, 42, 26, 58),
     'brainstem': (16,), 'cerebellar_white_matter': (7, 46), 'cerebellar_cortex': (8, 47),
     'ventricle': (4, 43, 5, 44, 14, 15, 72, 31, 63, 136, 137, 163, 164),
-    'thalamus': (9, 10, 48, 49), 'caudate': (11, 50), 'putamen': (12, 51), 'pallidum': (13, 52),
-    'hippocampus': (17, 53), 'amygdala': (18, 54),
+    **{name.lower(): freesurfer_ids(name)
+       for name in ('Thalamus', 'Caudate', 'Putamen', 'Pallidum', 'Hippocampus', 'Amygdala')},
     'sulcus': (24, 30, 62),
     'muscle': (502, 507, 508, 509, 512, 530), 'vitreous': (506,), 'fat': (511,), 'dural_sinus': (514,),
     'bone': (515, 516),

@@ -26,9 +26,12 @@ class Structure:
         What others call it, in lower case without sides, spaces, dashes and underscores.
     colour : str
         Of its outline, #rrggbb.
-    parts : tuple of str
+    volume : tuple of float or None
+        Of one side in adults, mL, least and most: in the label maps of twelve heads (those of SynthSeg), and what these
+        lack in the MuSus-100 atlas and in anatomy.
+    parts : tuple of str, optional
         Names of the structures that it is made of, for one that is the union of others.
-    paired : bool
+    paired : bool, default True
     """
 
     name: str
@@ -37,6 +40,7 @@ class Structure:
     freesurfer: tuple
     aliases: tuple
     colour: str
+    volume: tuple | None
     parts: tuple = ()
     paired: bool = True
 
@@ -75,27 +79,30 @@ class Label:
 
 
 STRUCTURES = {structure.name: structure for structure in (
-    Structure('Caudate', 'CN', 1, ((11,), (50,)), ('caudatenucleus', 'nucleuscaudatus', 'cau', 'cd'), '#4daf4a'),
-    Structure('Putamen', 'Pu', 3, ((12,), (51,)), ('put',), '#377eb8'),
+    Structure('Caudate', 'CN', 1, ((11,), (50,)), ('caudatenucleus', 'nucleuscaudatus', 'cau', 'cd'), '#4daf4a',
+              (2.4, 4.8)),
+    Structure('Putamen', 'Pu', 3, ((12,), (51,)), ('put',), '#377eb8', (3.2, 6.8)),
+    # The range of the outer part follows from the other two.
     Structure('PallidumExternal', 'GPe', 5, (),
               ('globuspallidusexternus', 'globuspallidusexterna', 'globuspallidusexternal', 'externalpallidum',
-               'externalglobuspallidus', 'globuspallidusexternalsegment', 'pallidumexternum'), '#ff7f00'),
+               'externalglobuspallidus', 'globuspallidusexternalsegment', 'pallidumexternum'), '#ff7f00', (.7, 2.)),
     Structure('PallidumInternal', 'GPi', 7, (),
               ('globuspallidusinternus', 'globuspallidusinterna', 'globuspallidusinternal', 'internalpallidum',
-               'internalglobuspallidus', 'globuspallidusinternalsegment', 'pallidumintern'), '#ffd92f'),
-    Structure('Thalamus', 'Th', 9, ((10, 9), (49, 48)), ('thalamusproper', 'tha', 'thal'), '#a65628'),
-    Structure('RedNucleus', 'RN', 11, (), ('nucleusruber', 'ruber'), '#e41a1c'),
-    Structure('SubstantiaNigra', 'SN', 13, (), ('nigra',), '#f781bf'),
-    Structure('Subthalamic', 'STN', 15, (), ('subthalamicnucleus', 'nucleussubthalamicus'), '#00ced1'),
-    Structure('Dentate', 'DN', 17, (), ('dentatenucleus', 'nucleusdentatus', 'cerebellardentate'), '#984ea3'),
-    Structure('Hippocampus', 'Hip', 19, ((17,), (53,)), ('hippo', 'hipp'), '#b3b3b3'),
-    Structure('Amygdala', 'Amy', 21, ((18,), (54,)), ('amygdaloid', 'amyg'), '#66c2a5'),
+               'internalglobuspallidus', 'globuspallidusinternalsegment', 'pallidumintern'), '#ffd92f', (.25, .8)),
+    Structure('Thalamus', 'Th', 9, ((10, 9), (49, 48)), ('thalamusproper', 'tha', 'thal'), '#a65628', (5.5, 10.6)),
+    Structure('RedNucleus', 'RN', 11, (), ('nucleusruber', 'ruber'), '#e41a1c', (.2, .5)),
+    Structure('SubstantiaNigra', 'SN', 13, (), ('nigra',), '#f781bf', (.3, .6)),
+    Structure('Subthalamic', 'STN', 15, (), ('subthalamicnucleus', 'nucleussubthalamicus'), '#00ced1', (.05, .16)),
+    Structure('Dentate', 'DN', 17, (), ('dentatenucleus', 'nucleusdentatus', 'cerebellardentate'), '#984ea3',
+              (.6, 1.05)),
+    Structure('Hippocampus', 'Hip', 19, ((17,), (53,)), ('hippo', 'hipp'), '#b3b3b3', (1.4, 5.3)),
+    Structure('Amygdala', 'Amy', 21, ((18,), (54,)), ('amygdaloid', 'amyg'), '#66c2a5', (.7, 2.2)),
     Structure('Accumbens', 'NAc', 23, ((26,), (58,)),
-              ('accumbensarea', 'nucleusaccumbens', 'accu', 'acc'), '#ffff99'),
+              ('accumbensarea', 'nucleusaccumbens', 'accu', 'acc'), '#ffff99', (.3, 1.)),
     # Of fluid what surrounds the brain is left out: no reference is taken there.
-    Structure('CSF', 'CSF', 25, ((4, 43, 14, 15),), ('cerebrospinalfluid', 'ventricles', 'ventricle'), '#80b1d3',
+    Structure('CSF', 'CSF', 25, ((4, 43, 14, 15),), ('cerebrospinalfluid', 'ventricles', 'ventricle'), '#80b1d3', None,
               paired=False),
-    Structure('Pallidum', 'GP', 27, ((13,), (52,)), ('globuspallidus', 'pall', 'pal'), '#fdb462',
+    Structure('Pallidum', 'GP', 27, ((13,), (52,)), ('globuspallidus', 'pall', 'pal'), '#fdb462', (.95, 2.5),
               parts=('PallidumExternal', 'PallidumInternal')),
 )}
 LABELS = tuple(sorted((

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qsmbids.core.labels import STRUCTURES
 from qsmbids.core.separation import R2_GROWTH, RELAXIVITY
 
 TABLE_TESLA = 3.
@@ -108,12 +109,12 @@ LABELS = {name: index for index, name in enumerate(TISSUES)}
 NUCLEI = ('caudate', 'putamen', 'pallidum', 'thalamus', 'red_nucleus', 'substantia_nigra', 'dentate')
 WHITE = ('white_matter', 'cerebellar_white_matter', 'brainstem')
 WATER = ('vitreous', 'csf', 'sulcus', 'ventricle')
-# mL on each side in adults: in the label maps of twelve heads (those of SynthSeg), and what these lack in MuSus-100 and
-# in anatomy; the pallidum with its internal part.
-VOLUMES = {'thalamus': (5.5, 10.6), 'caudate': (2.4, 4.8), 'putamen': (3.2, 6.8), 'pallidum': (.95, 2.5),
-           'substantia_nigra': (.3, .6), 'red_nucleus': (.2, .5), 'dentate': (.6, 1.05), 'pallidum_internal': (.25, .8),
-           'subthalamic': (.05, .16), 'hippocampus': (1.4, 5.3), 'amygdala': (.7, 2.2)}
-
+# mL on each side in adults; the pallidum with its internal part.
+VOLUMES = {tissue: STRUCTURES[name].volume for tissue, name in (
+    ('thalamus', 'Thalamus'), ('caudate', 'Caudate'), ('putamen', 'Putamen'), ('pallidum', 'Pallidum'),
+    ('substantia_nigra', 'SubstantiaNigra'), ('red_nucleus', 'RedNucleus'), ('dentate', 'Dentate'),
+    ('pallidum_internal', 'PallidumInternal'), ('subthalamic', 'Subthalamic'), ('hippocampus', 'Hippocampus'),
+    ('amygdala', 'Amygdala'))}
 
 
 def vary_tissues(rng, iron=None, tissues=TISSUES):

@@ -35,7 +35,8 @@ def test_a_union_is_made_of_its_own_side():
 
 
 @pytest.mark.parametrize(('name', 'hemisphere', 'expected'), [
-    ('Left-Caudate', None, 'Caudate_L'), ('Right-Thalamus-Proper', None, 'Thalamus_R'), ('putamen_L', None, 'Putamen_L'),
+    ('Left-Caudate', None, 'Caudate_L'), ('Right-Thalamus-Proper', None, 'Thalamus_R'),
+    ('putamen_L', None, 'Putamen_L'),
     ('lh.Pu', None, 'Putamen_L'), ('right red nucleus', None, 'RedNucleus_R'), ('SN', 'R', 'SubstantiaNigra_R'),
     ('GPi', 'left', 'PallidumInternal_L'), ('Globus pallidus', 'L', 'Pallidum_L'), ('CSF', None, 'CSF'),
     ('Left-Accumbens-area', None, 'Accumbens_L'), ('STN_r', None, 'Subthalamic_R'), ('Putamen', None, None),

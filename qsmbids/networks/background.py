@@ -5,6 +5,7 @@ import torch
 
 from qsmbids.core.checks import check_mask, check_volume, check_voxel_size
 from qsmbids.core.grid import place
+from qsmbids.networks.frame import Frame
 from qsmbids.networks.operators import inference
 from qsmbids.networks.shells import begin
 from qsmbids.networks.shipped import shipped
@@ -25,8 +26,9 @@ def remove_background_pocsnet1(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), 
     voxel_size : sequence of float
         mm.
     b0_dir : sequence of float, default (0, 0, 1)
-        Unit vector of the main field in voxel axes. The axis nearest to it is the third for the network, as it was in
-        training; the projections know no direction.
+        Unit vector of the main field in voxel axes. It gives the network's order of axes (networks.frame) and nothing
+        else: the projections know no direction. Voxels that it was not trained with the network sees resampled; the
+        projections use every voxel.
     output : {'projected', 'network'}
         The last projection on the measured field, or the network's map before it, which has less of the field's noise.
     weights : str
@@ -101,22 +103,15 @@ def _remove(weights, field, mask, voxel_size, b0_dir):
 
 def remove_with(network, field, mask, voxel_size, b0_dir):
     """Return a network's maps, ppm, the one after the last projection first, and the mask in which they hold."""
-    along = int(np.argmax(np.abs(b0_dir)))
-    order = [axis for axis in range(3) if axis != along] + [along]
-    back = np.argsort(order)
+    frame = Frame(voxel_size, b0_dir)
+    mask = frame.turn(mask)
     device = next(network.parameters()).device
-    start, balls = begin(np.ascontiguousarray(field.transpose(order)), np.ascontiguousarray(mask.transpose(order)),
-                         [voxel_size[axis] for axis in order], device=device)
+    start, balls = begin(frame.turn(field), mask, frame.voxel_size, device=device)
     inputs = {name: torch.from_numpy(getattr(start, name).astype(np.float32, copy=False))[None, None].to(device)
               for name in ('total', 'first', 'mask', 'known')}
     with inference(device):
-        maps = network(**inputs, balls=balls)
-    side = tuple(slice(s.stop - s.start) for s in start.box)
-    known = np.zeros([mask.shape[axis] for axis in order], bool)
-    known[start.box] = start.known[side]
-    placed = []
-    for estimate in maps:
-        volume = place(estimate[0, 0].float().cpu().numpy(), known, start.box)
-        volume *= np.float32(start.scale)
-        placed.append(np.ascontiguousarray(volume.transpose(back)))
-    return placed, np.ascontiguousarray(known.transpose(back))
+        maps = network(**inputs, balls=balls, size=frame.size(start.mask.shape))
+    known = place(start.known, mask, start.box) > 0
+    placed = [place(estimate[0, 0].float().cpu().numpy(), known, start.box) * np.float32(start.scale)
+              for estimate in maps]
+    return [frame.back(volume) for volume in placed], frame.back(known)

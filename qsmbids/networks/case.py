@@ -1,9 +1,9 @@
 """A measured field as a network is given it: axes and voxels as in training, and the way back.
 
-The axes are taken in the order of their angles to B0, the nearest last. Voxels that are smaller or larger than those of
-the training are brought into its range by the Fourier series of the field; what the network changes there of Tikhonov's
-map goes back by the same way and is added on the grid of the data, where the projections use every voxel and its true
-size. Wrapped phase never comes here: fields only are resampled, as Kiersnowski 2023 asks.
+Voxels that are smaller or larger than those of the training are brought into its range (networks.frame) by the Fourier
+series of the field; what the network changes there of Tikhonov's map goes back by the same way and is added on the grid
+of the data, where the projections use every voxel and its true size. Wrapped phase never comes here: fields only are
+resampled, as Kiersnowski 2023 asks.
 
 References
 ----------
@@ -15,10 +15,8 @@ import torch
 
 from qsmbids.core.fourier import irfftn, resample, rfftn
 from qsmbids.core.grid import place
+from qsmbids.networks.frame import Frame
 from qsmbids.networks.pocsnet import start
-
-FINEST, COARSEST = (.85, .85, .85), (1.2, 1.2, 2.4)
-"""Voxel sizes that the networks are trained with, mm; the third axis is the one along B0."""
 
 
 class Case:
@@ -42,18 +40,16 @@ class Case:
     """
 
     def __init__(self, field, mask, voxel_size, b0_dir, strength):
-        self._order = np.argsort(np.abs(b0_dir), kind='stable')
-        self._mask = mask.transpose(self._order)
-        voxel_size, self.b0_dir = ([values[axis] for axis in self._order] for values in (voxel_size, b0_dir))
-        self._data = start(np.ascontiguousarray(field.transpose(self._order)), np.ascontiguousarray(self._mask),
-                           voxel_size, self.b0_dir, strength)
-        wanted = np.clip(voxel_size, FINEST, COARSEST)
+        self._frame = Frame(voxel_size, b0_dir)
+        self._mask = self._frame.turn(mask)
+        self.b0_dir = self._frame.b0_dir
+        self._data = start(self._frame.turn(field), self._mask, self._frame.voxel_size, self.b0_dir, strength)
         padded = self._data.mask.shape
-        size = tuple(int(round(n * step / new)) for n, step, new in zip(padded, voxel_size, wanted))
-        self.resampled = not np.allclose(wanted, voxel_size)
-        self.start, self.voxel_size = self._data, tuple(voxel_size)
+        size = self._frame.size(padded)
+        self.resampled = size != padded
+        self.start, self.voxel_size = self._data, self._frame.voxel_size
         if self.resampled:
-            self.voxel_size = tuple(n * step / new for n, step, new in zip(padded, voxel_size, size))
+            self.voxel_size = tuple(n * step / new for n, step, new in zip(padded, self.voxel_size, size))
             inside = resample(self._data.mask.astype(np.float32), size) > .5
             self.start = start(resample(self._data.field, size) * np.float32(self._data.scale), inside,
                                self.voxel_size, self.b0_dir, strength)
@@ -70,7 +66,7 @@ class Case:
     def to_grid(self, volume):
         """Return a volume of the data's grid on that of the network, zero outside the mask."""
         inside = np.zeros(self._data.mask.shape, np.float32)
-        inside[tuple(slice(n) for n in self._data.box_shape)] = volume.transpose(self._order)[self._data.box]
+        inside[tuple(slice(n) for n in self._data.box_shape)] = self._frame.turn(volume)[self._data.box]
         if not self.resampled:
             return inside * self._data.mask
         moved = np.zeros(self.start.mask.shape, np.float32)
@@ -105,4 +101,4 @@ class Case:
     def _place(self, padded):
         volume = place(padded, self._mask, self._data.box)
         volume *= np.float32(self._data.scale)
-        return np.ascontiguousarray(volume.transpose(np.argsort(self._order)))
+        return self._frame.back(volume)

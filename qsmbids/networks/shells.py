@@ -16,6 +16,7 @@ from qsmbids.core.background.balls import ball_radius, depth, high_pass
 from qsmbids.core.fourier import fast_size
 from qsmbids.core.grid import bounding_box, embed, embed_mask
 from qsmbids.networks.backbones import BACKBONES
+from qsmbids.networks.frame import seen_at
 from qsmbids.networks.operators import AXES
 
 RADII = 12., 10., 8., 6., 4., 2.
@@ -244,7 +245,7 @@ class POCSnet1(nn.Module):
         self.radii = radii
         self.settings = slow, trust, iterations
 
-    def forward(self, total, first, mask, known, balls):
+    def forward(self, total, first, mask, known, balls, size=None):
         """Return the local field after the last projection, and that of the network before it, divided by the scale.
 
         Parameters
@@ -252,6 +253,8 @@ class POCSnet1(nn.Module):
         total, first, mask, known : Tensor, shape (batch, 1, nx, ny, nz)
             As in `TotalField`, float32.
         balls : Balls
+        size : sequence of int, optional
+            Of the grid that the backbone works on, `frame.Frame.size`; that of the volumes if not given.
 
         Returns
         -------
@@ -260,7 +263,7 @@ class POCSnet1(nn.Module):
         """
         data, projected = balls.normal(total), first
         for _ in range(self.unrolls):
-            change = self.backbone(torch.cat([projected, mask, known], dim=1))
+            change = seen_at(self.backbone, torch.cat([projected, mask, known], dim=1), size)
             proposed = (projected + change.float()) * mask
             projected = Projection.apply(proposed, data, balls, *self.settings, None if self.training else projected)
         return projected, proposed
@@ -292,8 +295,8 @@ class SHARQnet(nn.Module):
         super().__init__()
         self.backbone = BACKBONES[backbone](2, width)
 
-    def forward(self, total, mask, **_):
+    def forward(self, total, mask, size=None, **_):
         """Return a tuple of the local field, divided by the scale; what only `POCSnet1` uses is not looked at."""
         # The background is many times stronger than what is sought: bfloat16 would round that away.
         with torch.autocast(total.device.type, enabled=False):
-            return (self.backbone(torch.cat([total / 10, mask], dim=1)) * mask,)
+            return (seen_at(self.backbone, torch.cat([total / 10, mask], dim=1), size) * mask,)

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from qsmbids.core.dipole import forward_field
-from qsmbids.core.grid import embed
+from qsmbids.core.fourier import fast_size
+from qsmbids.core.grid import bounding_box, embed
+from qsmbids.core.metrics import nrmse
 from qsmbids.files import FileError
 from qsmbids.networks.background import remove_background_pocsnet1, remove_background_sharqnet, remove_with
+from qsmbids.networks.frame import Frame
 from qsmbids.networks.shells import POCSnet1, SHARQnet, begin
 from qsmbids.networks.weights import save_weights
 
@@ -68,11 +71,11 @@ def test_values_outside_the_mask_do_not_matter(scene, method):
     assert np.array_equal(method(field, mask)[0], method(np.where(mask, field, np.nan), mask)[0])
 
 
-def test_the_axis_along_b0_becomes_the_third(scene):
+@pytest.mark.parametrize('order', [(2, 0, 1), (1, 0, 2), (0, 2, 1)])
+def test_the_order_of_the_axes_does_not_matter(scene, order):
     field, mask = scene
     network = untrained(POCSnet1)
     upright, known = remove_with(network, field, mask, VOXEL_SIZE, B0_DIR)
-    order = 2, 0, 1
     turned, turned_known = remove_with(network, np.ascontiguousarray(field.transpose(order)), mask.transpose(order),
                                        [VOXEL_SIZE[axis] for axis in order], [B0_DIR[axis] for axis in order])
     assert np.array_equal(known.transpose(order), turned_known)
@@ -90,6 +93,22 @@ def test_the_projection_brings_a_wrong_map_back_to_the_measured_field(scene):
         difference = torch.from_numpy(embed(field - volume, mask, start.box, start.mask.shape))[None, None]
         disagreement.append(float((difference * balls.normal(difference)).sum()))
     assert disagreement[0] < .1 * disagreement[1]
+
+
+@pytest.mark.parametrize('voxel_size', [(.5, .6, .5), (2., 1.8, 3.5)])
+def test_other_voxels_are_seen_resampled_and_projected_as_they_are(voxel_size):
+    grids = np.meshgrid(*(np.linspace(-1, 1, n) for n in (35, 33, 31)), indexing='ij', sparse=True)
+    mask = sum(g * g for g in grids) < .8
+    chi = np.zeros(mask.shape, np.float32)
+    chi[32:, 10:20, 8:16] = 9
+    chi[15:20, 14:18, 12:20] = .3
+    field, network = forward_field(chi, voxel_size, B0_DIR), untrained(POCSnet1)
+    shapes = []
+    network.backbone.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[2:]))
+    maps, known = remove_with(network, field, mask, voxel_size, B0_DIR)
+    assert shapes[0] == Frame(voxel_size, B0_DIR).size(fast_size(mask[bounding_box(mask)].shape)) != mask.shape
+    assert all(np.isfinite(volume).all() and not volume[~known].any() for volume in maps)
+    assert nrmse(maps[0], maps[1], known) > 1
 
 
 def test_wrong_arguments_are_named(scene):

@@ -6,7 +6,8 @@ from scipy.ndimage import binary_erosion
 
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.inversion.direct import invert_tikhonov
-from qsmbids.networks.case import COARSEST, FINEST, Case
+from qsmbids.networks.case import Case
+from qsmbids.networks.frame import COARSEST, FINEST
 
 
 def scene(shape, voxel_size, b0_dir):

@@ -29,7 +29,7 @@ from qsmbids.simulation.tissues import LABELS, at_field_strength, vary_tissues
 # 137, 163 and 164 lie in them, 502 are the carotid and vertebral arteries, 514 the dural sinuses.
 TISSUE_OF = {
     'white_matter': (2, 41, 28, 60, 25, 57, 77, 85, 192, *range(251, 256)),
-    'cortex': (3, 42, 26, 58),
+    'cortex': (3, 42),
     'brainstem': (16,), 'cerebellar_white_matter': (7, 46), 'cerebellar_cortex': (8, 47),
     'ventricle': (4, 43, 5, 44, 14, 15, 72, 31, 63, 136, 137, 163, 164),
     **{name.lower(): freesurfer_ids(name)

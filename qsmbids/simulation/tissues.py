@@ -100,11 +100,12 @@ TISSUES = {
     'cerebellar_cortex': Tissue(.020, 16, .83, 1.607, diamagnetic=-.019),
     'cerebellar_white_matter': Tissue(-.030, 20, .70, .838, diamagnetic=-.036),
     'brainstem': Tissue(-.030, 20, .70, .838, diamagnetic=-.036),
+    'accumbens': Tissue(.044, 20, .8, 1.395, diamagnetic=-.009),  # as caudate
 }
 # Parts that vary together with the tissue they are like.
 LIKE = {'pallidum_internal': 'pallidum', 'subthalamic': 'substantia_nigra', 'hippocampus': 'cortex',
         'amygdala': 'cortex', 'cerebellar_cortex': 'cortex', 'cerebellar_white_matter': 'white_matter',
-        'brainstem': 'white_matter'}
+        'brainstem': 'white_matter', 'accumbens': 'caudate'}
 LABELS = {name: index for index, name in enumerate(TISSUES)}
 NUCLEI = ('caudate', 'putamen', 'pallidum', 'thalamus', 'red_nucleus', 'substantia_nigra', 'dentate')
 WHITE = ('white_matter', 'cerebellar_white_matter', 'brainstem')

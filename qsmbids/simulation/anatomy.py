@@ -33,7 +33,7 @@ TISSUE_OF = {
     'brainstem': (16,), 'cerebellar_white_matter': (7, 46), 'cerebellar_cortex': (8, 47),
     'ventricle': (4, 43, 5, 44, 14, 15, 72, 31, 63, 136, 137, 163, 164),
     **{name.lower(): freesurfer_ids(name)
-       for name in ('Thalamus', 'Caudate', 'Putamen', 'Pallidum', 'Hippocampus', 'Amygdala')},
+       for name in ('Thalamus', 'Caudate', 'Putamen', 'Pallidum', 'Hippocampus', 'Amygdala', 'Accumbens')},
     'sulcus': (24, 30, 62),
     'muscle': (502, 507, 508, 509, 512, 530), 'vitreous': (506,), 'fat': (511,), 'dural_sinus': (514,),
     'bone': (515, 516),

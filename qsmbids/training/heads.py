@@ -125,15 +125,17 @@ def _varied(head, brain, voxel_size, rng):
     count = int(rng.integers(300, 1500))
     radius = rng.uniform(.35, 1.15, count) ** 2
     values = rng.uniform(.03, .35, count)
-    _paint(chi, CYLINDER, at, np.column_stack([radius, radius, rng.uniform(3, 22, count)]), values, voxel_size, rng)
+    axes = np.column_stack([radius, radius, rng.uniform(3, 22, count)])
+    paint_at_random(chi, CYLINDER, at, axes, values, voxel_size, rng)
     count = int(rng.integers(0, 6))
     radius = rng.uniform(.8, 4, count) ** 1.3
     values = rng.uniform(.1, 1.5, count) * rng.choice([-1, 1], count)
-    _paint(chi, ELLIPSOID, at, radius[:, None] * rng.uniform(.6, 1.4, (count, 3)), values, voxel_size, rng)
+    axes = radius[:, None] * rng.uniform(.6, 1.4, (count, 3))
+    paint_at_random(chi, ELLIPSOID, at, axes, values, voxel_size, rng)
     return chi
 
 
-def _paint(chi, kind, at, axes, values, voxel_size, rng):
+def paint_at_random(chi, kind, at, axes, values, voxel_size, rng):
     """Add turned shapes with half-axes in mm at random voxels."""
     if not len(values):
         return

@@ -9,6 +9,8 @@ def main(arguments=None):
     config = parse(arguments)
     if config.analysis_level == 'group':
         from qsmbids.cli.group import run
+    elif config.dry_run:
+        from qsmbids.cli.plan import run
     else:
         from qsmbids.cli.participant import run
     return run(config)

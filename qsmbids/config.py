@@ -50,6 +50,7 @@ class Config:
     use_plugin: Path | None = None
     work_dir: Path = Path('work')
     clean_workdir: bool = False
+    dry_run: bool = False
     stop_on_first_crash: bool = False
     resource_monitor: bool = False
     write_graph: bool = False

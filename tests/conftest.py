@@ -89,3 +89,22 @@ def validator_errors():
         issues = json.loads(run.stdout)['issues']['issues']
         return [(i['code'], i.get('subCode'), i.get('location')) for i in issues if i['severity'] == 'error']
     return validate
+
+
+@pytest.fixture(scope='session')
+def slurm(tmp_path_factory):
+    """A SLURM of one node, which commands find by SLURM_CONF."""
+    if shutil.which('slurmctld') is None or shutil.which('slurmd') is None:
+        pytest.skip('SLURM is not installed (apt-get install --no-install-recommends slurm-wlm)')
+    script, folder = Path(__file__).parent / 'slurm.sh', tmp_path_factory.mktemp('slurm')
+    up = subprocess.run([script, 'up', folder], capture_output=True, text=True)
+    try:
+        if up.returncode:
+            pytest.skip(f'SLURM cannot be started here: {up.stderr}')
+        before, os.environ['SLURM_CONF'] = os.environ.get('SLURM_CONF'), up.stdout.strip()
+        yield folder
+        os.environ.pop('SLURM_CONF')
+        if before:
+            os.environ['SLURM_CONF'] = before
+    finally:
+        subprocess.run([script, 'down', folder], check=True)

@@ -147,11 +147,12 @@ def _add_output(group):
 
 
 def _add_execution(group):
-    group.add_argument('--nprocs', '--nthreads', '--n-cpus', type=_positive, metavar='N',
-                       help='cores to use in all [all of them]')
-    group.add_argument('--omp-nthreads', type=_positive, metavar='N', help='cores for one step at most')
-    group.add_argument('--mem', '--mem-gb', type=_gigabytes, metavar='GB',
-                       help='memory to plan with, such as 8 or 8000MB [90 %% of what the machine has]')
+    group.add_argument('--nprocs', '--nthreads', '--n-cpus', type=positive, metavar='N',
+                       help='cores to use in all [all that machine, control group or SLURM give]')
+    group.add_argument('--omp-nthreads', type=positive, metavar='N', help='cores for one step at most')
+    group.add_argument('--mem', '--mem-gb', type=gigabytes, metavar='GB',
+                       help='memory to plan with, such as 8 or 8000MB; what needs more is not begun [90 %% of what '
+                            'machine, control group or SLURM give]')
     group.add_argument('--low-mem', action='store_true', help='run one step at a time')
     group.add_argument('--use-plugin', type=Path, metavar='FILE',
                        help='nipype plugin settings, TOML, JSON or YAML: plugin, plugin_args')
@@ -160,6 +161,8 @@ def _add_execution(group):
     group.add_argument('--clean-workdir', action='store_true', help='empty the work directory first')
     group.add_argument('--config-file', type=Path, metavar='FILE',
                        help='TOML with any of these settings; the command line wins')
+    group.add_argument('--dry-run', action='store_true',
+                       help='say what would run, on what, how long and with how much memory, and write nothing')
     group.add_argument('--stop-on-first-crash', action='store_true', help='stop everything at the first failure')
     group.add_argument('--resource-monitor', action='store_true', help="record each step's memory and cores")
     group.add_argument('--write-graph', action='store_true', help='write the workflow graph into the logs')
@@ -237,14 +240,16 @@ def _named_folders(parser, pairs):
     return folders
 
 
-def _positive(text):
+def positive(text):
+    """Return a command-line argument that must be a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f'{value} must be at least 1')
     return value
 
 
-def _gigabytes(text):
+def gigabytes(text):
+    """Return a command-line argument that is an amount of memory, in GB."""
     units = {'KB': 1e-6, 'MB': 1e-3, 'GB': 1.0, 'TB': 1e3, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
     upper = text.strip().upper()
     scale = 1.0

@@ -7,6 +7,8 @@ import time
 import uuid
 
 from qsmbids.cli.environment import prepare_environment
+from qsmbids.cli.plan import batches, too_large
+from qsmbids.cli.resources import limits
 
 EXIT_COMPLETE, EXIT_FAILED, EXIT_USAGE, EXIT_NO_INPUT, EXIT_INTERNAL = 0, 1, 2, 65, 70
 LOGGER = logging.getLogger('qsmbids')
@@ -46,17 +48,17 @@ class _Run:
     def __init__(self, config):
         self.config = config
         self.id = f'{time.strftime("%Y%m%d-%H%M%S")}-{uuid.uuid4()}'
-        self.nprocs = config.nprocs or len(os.sched_getaffinity(0))
-        self.threads = min(config.omp_nthreads or 8, self.nprocs)
+        self.allowed = limits(config)
         self.rows = []
         self.methods = None
         self.internal_error = False
 
     def execute(self):
         from qsmbids.bids import check_sessions, find_subjects, read_filter
-        from qsmbids.files import FileError
+        from qsmbids.files import FileError, write_text
         from qsmbids.reports.dataset import write_dataset_files
         from qsmbids.workflows.derivatives import DESCRIPTIONS
+        from qsmbids.workflows.estimate import for_steps
         from qsmbids.workflows.run import configure_nipype, make_plugin
         config = self.config
         _check_weights(config)
@@ -68,17 +70,14 @@ class _Run:
                          log_level=(logging.CRITICAL, logging.WARNING, logging.INFO)[min(config.verbose, 2)])
         try:
             self.plugin, self.plugin_args = make_plugin(
-                nprocs=self.nprocs, memory_gb=config.mem or _memory_gb() * 0.9, one_at_a_time=config.low_mem,
+                nprocs=self.allowed.nprocs, memory_gb=for_steps(self.allowed.memory_gb), one_at_a_time=config.low_mem,
                 plugin_file=config.use_plugin)
         except ValueError as error:
             print(f'qsmbids: {error}', file=sys.stderr)
             return EXIT_USAGE
         write_dataset_files(config.output_dir, config.bids_dir, DESCRIPTIONS)
-        self._log_path('config', 'toml').write_text(config.to_toml(), encoding='utf-8')
-        # A batch bounds what is indexed, planned and lost at once, whatever the size of the cohort.
-        size = max(8, 2 * self.nprocs)
-        for start in range(0, len(subjects), size):
-            batch = subjects[start:start + size]
+        write_text(config.output_dir / 'logs' / f'config-{self.id}.toml', config.to_toml())
+        for batch in batches(subjects, self.allowed.nprocs):
             try:
                 go_on = self._run_batch(batch)
             except FileError:  # the output cannot be written: nothing would be kept
@@ -134,15 +133,16 @@ class _Run:
         from qsmbids.workflows.derivatives import list_outputs
         from qsmbids.workflows.run import find_failure, run_workflow
         config, start = self.config, time.time()
-        workflow = init_qsmbids_wf(config, acquisitions, self.threads)
+        workflow = init_qsmbids_wf(config, acquisitions, self.allowed.threads)
         self._write_methods(workflow)
         if config.write_graph:
             self._write_graph(workflow)
         if config.boilerplate_only:
             self.rows.clear()
             return
+        acquisitions = self._without_too_large(workflow, acquisitions)
         LOGGER.info('processing %s', ', '.join(a.name for a in acquisitions))
-        message = run_workflow(workflow, self.plugin, self.plugin_args)
+        message = run_workflow(workflow, self.plugin, self.plugin_args) if acquisitions else None
         settings = method_settings(config)
         for acquisition in acquisitions:
             failure = find_failure(crash_folder(config.output_dir, acquisition), start)
@@ -156,6 +156,28 @@ class _Run:
             else:
                 self._set_state(acquisition, 'complete')
         self._write_status()
+
+    def _without_too_large(self, workflow, acquisitions):
+        """Take out of the workflow what does not fit into ``--mem``; return the other acquisitions.
+
+        A limit that was only found, not given, may be wrong, and gets a warning.
+        """
+        kept = []
+        for acquisition in acquisitions:
+            own = workflow.get_node(f'{acquisition.name.replace("-", "_")}_wf')
+            node = max(own._get_all_nodes(), key=lambda node: node.mem_gb)
+            if not too_large(node.mem_gb, self.allowed):
+                kept.append(acquisition)
+                continue
+            reason = (f'the step {node.name} needs up to {node.mem_gb:.1f} GB, and {self.allowed.memory_gb:.1f} GB are '
+                      f'all that {self.allowed.source} gives; --dry-run says how much each acquisition needs')
+            if self.config.mem:
+                self._set_state(acquisition, 'failed', reason)
+                workflow.remove_nodes([own])
+            else:
+                LOGGER.warning('%s: %s', acquisition.name, reason)
+                kept.append(acquisition)
+        return kept
 
     def _add_row(self, subject, acquisition=None, *, state, reason=''):
         entities = acquisition.entities if acquisition else {}
@@ -235,9 +257,6 @@ class _Run:
             return EXIT_NO_INPUT
         return EXIT_FAILED if bad else EXIT_COMPLETE
 
-    def _log_path(self, name, extension):
-        return _folder(self.config.output_dir / 'logs') / f'{name}-{self.id}.{extension}'
-
 
 def _check_weights(config):
     """Raise FileError unless the networks that will run have their weights, before anything is computed."""
@@ -262,13 +281,3 @@ def _check_writable(folder):
     except OSError as error:
         raise OSError(f'{folder}: the output directory cannot be written to ({error.strerror}); '
                       'correct its permissions or choose another') from None
-
-
-def _folder(path):
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _memory_gb():
-    import psutil
-    return psutil.virtual_memory().available / 1e9

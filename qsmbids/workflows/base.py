@@ -60,6 +60,8 @@ def init_qsmbids_wf(config, acquisitions, threads):
         single.config['execution']['crashdump_dir'] = str(crash_folder(config.output_dir, acquisition))
         for node in single._get_all_nodes():
             node.config = deepcopy(single.config)
+            # Of a job of its own, where the SLURM plugin makes one of each node.
+            node.plugin_args = {'sbatch_args': f'--mem={node.mem_gb * 1e3:.0f}M --cpus-per-task={node.n_procs}'}
         workflow.add_nodes([single])
     return workflow
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from nipype import config as nipype_config
 from nipype.pipeline.plugins.linear import LinearPlugin
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from qsmbids.files import cannot_write
 
@@ -62,6 +63,18 @@ class WorkerPool(MultiProcPlugin):
             self._taskresult[taskid] = {'result': None, 'traceback': [reason], 'taskid': taskid}
 
 
+class SlurmJobs(SLURMPlugin):
+    """Nipype's plugin that makes a job of each node, except that a job that is killed fails its node, not the run."""
+
+    def _get_result(self, taskid):
+        found = super()._get_result(taskid)
+        if found and isinstance(found['traceback'], str):
+            found['traceback'] = [f'JobError: job {taskid} of SLURM ended without a result; most often it took more '
+                                  'memory or time than sbatch_args gives. Its last words are in the folder batch of '
+                                  'the work directory.']
+        return found
+
+
 def _start_worker(folder, log_level):
     os.chdir(folder)
     set_nipype_log_level(log_level)
@@ -100,7 +113,9 @@ def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None):
             raise ValueError(f'{plugin_file}: must name a plugin, such as plugin = "MultiProc"')
         if settings['plugin'] == 'SLURMGraph':
             raise ValueError(f'{plugin_file}: SLURMGraph reports success when nodes fail; use SLURM or MultiProc')
-        return settings['plugin'], settings.get('plugin_args', {})
+        os.environ.setdefault('LOGNAME', str(os.getuid()))  # the SLURM plugin names its jobs by it
+        arguments = settings.get('plugin_args', {})
+        return (SlurmJobs(plugin_args=arguments) if settings['plugin'] == 'SLURM' else settings['plugin']), arguments
     if nprocs == 1 or one_at_a_time:
         return LinearPlugin(), {}
     arguments = {'n_procs': nprocs, 'memory_gb': memory_gb, 'raise_insufficient': False}

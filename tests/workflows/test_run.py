@@ -87,8 +87,8 @@ def test_wrong_plugin_files(tmp_path, name, text, message):
 
 def test_plugin_file(tmp_path):
     path = tmp_path / 'p.toml'
-    path.write_text('plugin = "SLURM"\n[plugin_args]\nsbatch_args = "--time=10"\n')
-    assert make_plugin(nprocs=2, memory_gb=1, plugin_file=path) == ('SLURM', {'sbatch_args': '--time=10'})
+    path.write_text('plugin = "SGE"\n[plugin_args]\nqsub_args = "-q long"\n')
+    assert make_plugin(nprocs=2, memory_gb=1, plugin_file=path) == ('SGE', {'qsub_args': '-q long'})
 
 
 def test_without_shared_memory_steps_run_one_at_a_time(monkeypatch):
@@ -98,3 +98,23 @@ def test_without_shared_memory_steps_run_one_at_a_time(monkeypatch):
     monkeypatch.setattr(run.WorkerPool, '__init__', refuse)
     plugin, _ = make_plugin(nprocs=2, memory_gb=1)
     assert isinstance(plugin, LinearPlugin)
+
+
+def test_nodes_as_jobs_of_slurm(slurm, workflow, tmp_path, monkeypatch):
+    """What the plugin makes of a good node, one that fails, one that is killed, and one that needs that."""
+    monkeypatch.delenv('LOGNAME', raising=False)
+    settings = tmp_path / 'slurm.toml'
+    settings.write_text('plugin = "SLURM"\n[plugin_args]\nsbatch_args = "--time=5 --mem=300M"\n')
+    start = time.time()
+    killed = node(kill_yourself, 'killed')
+    after = node(double, 'after', x=1)
+    workflow.add_nodes([killed, node(fail, 'bad', x=3), node(double, 'good', x=4)])
+    workflow.connect(killed, 'out', after, 'x')
+    for each in workflow._get_all_nodes():
+        each.plugin_args = {'sbatch_args': '--cpus-per-task=1'}
+    assert run_workflow(workflow, *make_plugin(nprocs=2, memory_gb=1, plugin_file=settings))
+    crashes = {p.name.split('-')[4]: crash_reason(p.read_text()) for p in (tmp_path / 'crash').iterdir()
+               if p.stat().st_mtime >= start}
+    assert crashes['bad'] == '3 is wrong, must be right'
+    assert 'ended without a result' in crashes['killed'] and 'memory' in crashes['killed']
+    assert (tmp_path / 'wf' / 'good' / 'result_good.pklz').is_file() and set(crashes) == {'bad', 'killed'}

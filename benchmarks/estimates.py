@@ -1,0 +1,160 @@
+"""What steps take, and how well --dry-run foretells it.
+
+    python benchmarks/estimates.py costs [--write]      # seconds of each step by size and echoes: qsmbids/data/costs.json
+    python benchmarks/estimates.py check [--runs 20]    # runs of many kinds against their estimates
+
+`costs` runs every method on simulated heads of several sizes and numbers of echoes, one step at a time and with one
+thread, and fits seconds = fixed + megavoxels * (a + b * echoes) to the processor's time of each step, so that no
+measurement is above the fit. It also prints the memory that each step took beside what its node states. `check` runs
+the command itself and prints estimated and measured seconds and peak memory (all processes together, shared pages once).
+"""
+
+import argparse
+import ctypes
+import itertools
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import networkx
+import numpy as np
+from pipeline import run as run_command
+from scipy.optimize import linprog
+
+from qsmbids.bids import find_acquisitions, load_layout
+from qsmbids.cli.parser import parse
+from qsmbids.core.methods import BACKGROUND, INVERSION, RELAXOMETRY, UNWRAPPING
+from qsmbids.simulation.bids import write_description, write_scan
+from qsmbids.simulation.head import digital_head
+from qsmbids.simulation.signal import Sequence, simulate
+from qsmbids.workflows.base import init_acquisition_wf, method_settings
+from qsmbids.workflows.estimate import COSTS, cost_key, probe
+from qsmbids.workflows.run import configure_nipype
+
+# Voxels along an edge, and echoes.
+CASES = ((48, 3), (64, 1), (64, 3), (64, 8), (96, 3), (128, 4))
+FIELD_OF_VIEW = 210.0  # mm
+
+
+def make(root, size, echoes):
+    """Write a participant whose label says its size; return the label."""
+    label = f'{size}x{echoes}'
+    if not (root / f'sub-{label}').exists():
+        affine = np.diag([FIELD_OF_VIEW / size] * 3 + [1.0])
+        affine[:3, 3] = np.array([0, -17, 12]) - FIELD_OF_VIEW / 2
+        times = tuple(0.004 + 0.024 * echo / max(echoes - 1, 1) for echo in range(echoes)) if echoes > 1 else (0.02,)
+        scan = simulate(lambda shape, grid: digital_head(shape, grid, seed=5),
+                        Sequence((size,) * 3, affine, times, snr=40, supersampling=1), seed=6, surround_mm=40)
+        write_description(root, 'benchmark')
+        write_scan(root, scan, {'sub': label}, vendor='siemens_levels',
+                   suffix='MEGRE' if echoes > 1 else 'T2starw')
+    return label
+
+
+def peak_gigabytes(reset=False):
+    if reset:
+        ctypes.CDLL('libc.so.6').malloc_trim(0)
+        Path('/proc/self/clear_refs').write_text('5')
+    kind = 'VmRSS' if reset else 'VmHWM'
+    return int(re.search(rf'{kind}:\s+(\d+)', Path('/proc/self/status').read_text())[1]) * 1.024e-6
+
+
+def measure(root, out, label, flags):
+    """Run one participant step by step; yield key, megavoxels, echoes, seconds, gigabytes, stated gigabytes."""
+    config = parse([str(root), str(out), 'participant', '-w', tempfile.mkdtemp(dir=out), *flags])
+    configure_nipype(stop_on_first_crash=True, resource_monitor=False, crash_folder=out)
+    (acquisition,) = find_acquisitions(load_layout(root, [label]), [label])
+    workflow = init_acquisition_wf(acquisition, method_settings(config), output_dir=out, threads=1)
+    workflow.base_dir = str(config.work_dir)
+    rows = []
+
+    class Plugin:
+        plugin_args = {}
+
+        def run(self, graph, config, updatehash=False):
+            workflow._set_needed_outputs(graph)
+            for node in networkx.topological_sort(graph):
+                before, start = peak_gigabytes(reset=True), time.process_time()
+                node.run()
+                seconds = time.process_time() - start
+                rows.append((cost_key(node.interface), float(np.prod(acquisition.shape)) * 1e-6, len(acquisition.echo_times),
+                             seconds, peak_gigabytes() - before, node.mem_gb))
+
+    workflow.run(plugin=Plugin())
+    return rows
+
+
+def variants():
+    """Yield (case, flags): the defaults at all sizes, every other method at two."""
+    for case in CASES:
+        yield case, ['--chi-separation'] if case[1] > 1 else []
+    for case in ((48, 3), (64, 3)):
+        yield case, ['--inversion', *(n for n, m in INVERSION.items() if not m.weights), '--weighting', 'certainty']
+        for name in BACKGROUND:
+            yield case, ['--background', name, '--inversion', 'tkd', '--level', 'minimal']
+        for name in UNWRAPPING:
+            yield case, ['--unwrapping', name, '--echo-fit', 'linear', '--inversion', 'tkd', '--level', 'minimal']
+        for name in RELAXOMETRY:
+            yield case, ['--relaxometry', name, '--inversion', 'tkd']
+        yield case, ['--two-pass', '--inversion', 'tkd']
+        yield case, ['--inversion', *(n for n, m in INVERSION.items() if m.weights)]
+
+
+def fit(rows):
+    """Return the least (fixed, per megavoxel, per megavoxel and echo), none negative, that no row exceeds."""
+    size, echoes, seconds = (np.array([row[i] for row in rows]) for i in (1, 2, 3))
+    matrix = np.stack([np.ones_like(size), size, size * echoes], 1)
+    if len(set(echoes)) < 2:
+        matrix[:, 2] = 0
+    found = linprog(matrix.sum(0) + 1e-9, A_ub=-matrix, b_ub=-seconds, bounds=(0, None))
+    return [float(f'{value:.3g}') for value in found.x]
+
+
+def costs(root, out, write):
+    rows, known = [], root.parent / 'measured.json'  # a second call goes on from what was measured
+    measured = json.loads(known.read_text()) if known.exists() else {}
+    for case, flags in variants():
+        label = make(root, *case)
+        name = ' '.join([label, *flags])
+        if name not in measured:
+            print(name, flush=True)
+            if case == CASES[0]:  # the first run of a method compiles
+                measure(root, out, label, flags)
+            measured[name] = measure(root, out, label, flags)
+            known.write_text(json.dumps(measured))
+        rows += measured[name]
+    rows.sort(key=lambda row: row[0])
+    table = {}
+    print(f'{"step":38s} {"s":>7s} {"s/Mvox":>8s} {"s/Mvox/echo":>11s} {"worst s":>8s} {"GB of stated":>12s}')
+    for key, group in itertools.groupby(rows, key=lambda row: row[0]):
+        group = list(group)
+        table[key] = fit(group)
+        share = max(row[4] / row[5] for row in group)
+        print(f'{key:38s} {table[key][0]:7.2f} {table[key][1]:8.2f} {table[key][2]:11.3f} '
+              f'{max(row[3] for row in group):8.2f} {share:12.0%}')
+    if write:
+        table.pop('IdentityInterface', None)
+        content = {'probe_seconds': float(f'{probe():.3g}'), 'seconds': table}
+        Path(str(COSTS)).write_text(re.sub(r'\[\s+([^\]]+?)\s+\]', lambda m: f'[{" ".join(m[1].split())}]',
+                                           json.dumps(content, indent=2)) + '\n')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=('costs', 'check'))
+    parser.add_argument('--write', action='store_true', help='replace the table of costs')
+    parser.add_argument('--folder', type=Path, default=Path(tempfile.gettempdir()) / 'qsmbids-estimates')
+    options = parser.parse_args()
+    root = options.folder / 'bids'
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.folder) as out:
+        if options.what == 'costs':
+            costs(root, Path(out), options.write)
+
+
+if __name__ == '__main__':
+    main()

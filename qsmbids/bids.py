@@ -22,7 +22,7 @@ DEFAULT_FILTER = {'suffix': list(SUFFIXES)}
 _SHORT = {'subject': 'sub', 'session': 'ses', 'acquisition': 'acq', 'ceagent': 'ce', 'reconstruction': 'rec',
           'run': 'run'}
 _STEM = ('sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}][_run-{run}]'
-         '[_label-{label}][_desc-{desc}]_{suffix}{extension}')
+         '[_space-{space}][_seg-{segmentation}][_res-{resolution}][_label-{label}][_desc-{desc}]_{suffix}{extension}')
 _PATTERNS = [f'sub-{{subject}}[/ses-{{session}}]/{{datatype}}/{_STEM}']
 # Lower and upper bound, in s, of an echo time that a gradient-echo scan can have. A value above is in ms by mistake.
 ECHO_TIME_RANGE = (1e-4, 0.3)
@@ -103,10 +103,12 @@ class Acquisition:
     def manufacturer(self):
         return self.metadata.get('Manufacturer')
 
-    def path(self, suffix, *, datatype='anat', desc=None, label=None, extension='.nii.gz'):
+    def path(self, suffix, *, datatype='anat', desc=None, label=None, segmentation=None, space=None, resolution=None,
+             extension='.nii.gz'):
         """Return the path of a derivative, relative to the output directory."""
         from bids.layout.writing import build_path
-        named = dict(suffix=suffix, datatype=datatype, desc=desc, label=label, extension=extension)
+        named = dict(suffix=suffix, datatype=datatype, desc=desc, label=label, segmentation=segmentation, space=space,
+                     resolution=resolution, extension=extension)
         return build_path({**self.entities, **{k: v for k, v in named.items() if v is not None}}, _PATTERNS)
 
 

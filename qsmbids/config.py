@@ -39,6 +39,8 @@ class Config:
     relaxometry: str = 'arlo'
     swi: bool = True
     chi_separation: bool = False
+    subcortical: str = 'auto'
+    atlas: str | None = None
     # Which output
     level: str = 'full'
     output_spaces: tuple = ('native',)
@@ -93,7 +95,7 @@ def read_toml(path):
 
 def _typed(path, setting, value):
     kinds = {tuple: (list,), Path: (str,), Path | None: (str,), float: (int, float), float | None: (int, float),
-             int | None: (int,), dict: (dict,)}
+             int | None: (int,), str | None: (str,), dict: (dict,)}
     expected = kinds.get(setting.type, (setting.type,))
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         raise ValueError(f'{path}: {setting.name} is {value!r}, must be '

@@ -8,6 +8,7 @@ from qsmbids import __version__
 from qsmbids.config import Config, read_toml
 from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
                                   RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
+from qsmbids.segmentations import CHOICES as SEGMENTATIONS
 
 EXIT_CODES = """\
 exit codes: 0 every requested participant is complete; 1 at least one failed, the others are complete; 2 the command
@@ -87,7 +88,8 @@ def _add_input(group):
     group.add_argument('--skip-bids-validation', action='store_true', help='do not check the names of files')
     group.add_argument('-d', '--derivatives', nargs='+', metavar='NAME=PATH',
                        help="derivatives to use: a desc-brain_mask of the same acquisition replaces ours; an R2map or "
-                            "T2map on its grid gives R2'")
+                            "T2map on its grid gives R2'; a segmentation (BIDS dseg, FreeSurfer, FastSurfer, SynthSeg) "
+                            'gives the regions')
 
 
 def _add_methods(group):
@@ -133,6 +135,13 @@ def _add_methods(group):
     group.add_argument('--chi-separation', action='store_true',
                        help="also separate each susceptibility map into positive and negative sources by R2'; give a "
                             'measured R2 or T2 map with --derivatives, or R2 is taken as one constant')
+    group.add_argument('--subcortical', choices=SEGMENTATIONS,
+                       help='regions whose values are tabled: given with --derivatives, found by the network, or of '
+                            'the --atlas; auto: the first of given, atlas (if one is named) and network that there '
+                            'is; none: no table [auto]')
+    group.add_argument('--atlas', metavar='DIR|NAME',
+                       help='a folder with a template, its dseg and TSV, or a TemplateFlow template such as '
+                            'MNI152NLin2009cAsym; needs qsmbids[atlas]')
     group.add_argument('--swi', action=argparse.BooleanOptionalAction,
                        help='susceptibility-weighted images and their minimum-intensity projections, with --level full '
                             '[yes]')

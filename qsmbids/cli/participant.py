@@ -129,7 +129,7 @@ class _Run:
 
     def _compute(self, acquisitions):
         from qsmbids.bids import find_r2_map
-        from qsmbids.workflows.base import crash_folder, init_qsmbids_wf, method_settings
+        from qsmbids.workflows.base import crash_folder, find_regions, init_qsmbids_wf, method_settings
         from qsmbids.workflows.derivatives import list_outputs
         from qsmbids.workflows.run import find_failure, run_workflow
         config, start = self.config, time.time()
@@ -147,7 +147,8 @@ class _Run:
         for acquisition in acquisitions:
             failure = find_failure(crash_folder(config.output_dir, acquisition), start)
             paths = [output.path(acquisition) for output in
-                     list_outputs(acquisition, settings, find_r2_map(config.derivatives, acquisition))]
+                     list_outputs(acquisition, settings, find_r2_map(config.derivatives, acquisition),
+                                  find_regions(config, acquisition)[0])]
             lacking = [path for path in paths if not (config.output_dir / path).is_file()]
             if failure:
                 self._set_state(acquisition, 'failed', *failure)

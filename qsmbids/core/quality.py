@@ -36,8 +36,7 @@ def quality_metrics(*, voxel_size, magnitude, brain, reliable=None, qsm=None, re
     millilitres = float(np.prod(voxel_size)) / 1000
     metrics = {'brain_volume_ml': brain.sum() * millilitres}
     first = magnitude[..., 0]
-    outside = first[~brain]
-    noise = _rayleigh_scale(outside[outside > 0])
+    noise = noise_level(first, brain)
     if noise:
         metrics['snr_first_echo'] = np.median(first[brain]) / noise
     if reliable is not None:
@@ -99,6 +98,19 @@ def consistency_metrics(local_field, chi, mask, voxel_size, b0_dir):
         warnings += [f'{name} map{" is not to be trusted" * (flag.severity == "fail")}: {flag.reason}'
                      for flag in flags]
     return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}, warnings
+
+
+def noise_level(magnitude, brain):
+    """Return the SD of the noise of real and imaginary part, from the air around the head; None if there is too little.
+
+    Parameters
+    ----------
+    magnitude : ndarray, shape (nx, ny, nz)
+        One echo.
+    brain : ndarray of bool, shape (nx, ny, nz)
+    """
+    outside = magnitude[~brain]
+    return _rayleigh_scale(outside[outside > 0])
 
 
 def _rayleigh_scale(values, cut=2.0):

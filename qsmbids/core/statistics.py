@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from qsmbids.core.labels import CSF, STRUCTURES
+from qsmbids.core.labels import CSF, STRUCTURES, parts_of
 from qsmbids.core.regionqc import Verdict, judge_regions, region_masks
 
 LEAST_ERODED = 30        # voxels that must be left for values of an eroded region
@@ -175,6 +175,9 @@ class _Region:
 def _probability(label, probabilities, mask, exclude):
     """Return the probability of a region and the box it lies in; None if it is not known."""
     volume = probabilities.get(label.index)
+    if volume is None and parts_of(label):
+        parts = [probabilities[part.index] for part in parts_of(label) if part.index in probabilities]
+        volume = sum(parts) if parts else None
     if volume is None or not (volume > 0).any():
         return None, None
     box = ndimage.find_objects((volume > 0).view(np.uint8))[0]

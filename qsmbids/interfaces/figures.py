@@ -8,6 +8,7 @@ from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
 from qsmbids.core.consistency import angle_between, backward_kernel, field_axis
 from qsmbids.core.dipole import voxel_size_of
+from qsmbids.core.labels import CSF, STRUCTURES
 from qsmbids.files import write_atomically
 from qsmbids.headers import load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
@@ -41,6 +42,7 @@ class DrawFiguresInputSpec(NumericInputSpec):
     chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
     separated = InputMultiObject(File(exists=True), desc='maps of positive and negative sources, ppm')
     separated_names = traits.List(traits.Str, desc='their names, in the order of the maps')
+    regions = File(exists=True, desc='label map; outlined on the first map and on the magnitude')
 
 
 class DrawFiguresOutputSpec(TraitedSpec):
@@ -65,7 +67,10 @@ class DrawFigures(NumericInterface):
                 if view is None:
                     brain = _open(chosen.brain) > 0.5
                     view = view_brain(brain, load_image(chosen.brain).affine)
-                content = _draw_kernel(job, chosen.b0_dir) if job.figure == 'kernel' else _draw(job, view, brain)
+                if job.figure == 'kernel':
+                    content = _draw_kernel(job, chosen.b0_dir)
+                else:
+                    content = _draw_regions(job, brain) if 'regions' in job.figure else _draw(job, view, brain)
                 write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
     def _plan(self):
@@ -85,6 +90,10 @@ class DrawFigures(NumericInterface):
                 plan[f'kernel{method}'] = _Job('kernel', path, {}, (paths['local_field'], paths['qsm']))
         for name, path in zip(given(self.inputs.separated_names, []), given(self.inputs.separated, [])):
             plan[f'chi{name}'] = _Job('chi', path, {})
+        if regions := given(self.inputs.regions):
+            if given(self.inputs.chi):
+                plan['regionschi'] = _Job('regionschi', self.inputs.chi[0], {}, (regions,))
+            plan['regionsmagnitude'] = _Job('regionsmagnitude', paths['magnitude'], {}, (regions,))
         for name in ('swi', 'minip'):
             if paths[name]:
                 plan[name] = _Job(name, paths[name], {})
@@ -117,6 +126,19 @@ def _draw_kernel(job, b0_dir):
     axis = field_axis(field, mask, voxel_size)
     kernel = backward_kernel(field, load_array(job.volume), mask, voxel_size, b0_dir=b0_dir, toward=axis.direction)
     return draw_kernel(kernel, angle_between(axis.direction, b0_dir), axis.contrast)
+
+
+def _draw_regions(job, brain):
+    """Return the outlines of the structures on a volume, around the nuclei."""
+    labels, volume = _open(job.beside[0]), _open(job.volume)
+    outlines = {}
+    for name, structure in STRUCTURES.items():
+        region = np.isin(labels, (structure.index, structure.index + structure.paired))
+        if region.any():
+            outlines[name] = region
+    nuclei = (labels > 0) & (labels != CSF)
+    view = view_brain(nuclei if nuclei.any() else brain, load_image(job.volume).affine, margin=12.)
+    return draw_figure(job.figure, view, {'': volume}, brain, outlines)
 
 
 def _draw(job, view, brain):

@@ -34,6 +34,7 @@ class AssessQualityInputSpec(NumericInputSpec):
     input_warnings = traits.List(traits.Str)
     csf_warnings = traits.List(traits.Str)
     reference_warnings = InputMultiObject(traits.List(traits.Str))
+    region_warnings = InputMultiObject(traits.List(traits.Str))
 
 
 class AssessQualityOutputSpec(TraitedSpec):
@@ -60,7 +61,7 @@ class AssessQuality(NumericInterface):
         references = dict(zip(chi, given(chosen.references, [])))
         warnings = [*given(chosen.metadata_warnings, []), *given(chosen.input_warnings, []),
                      *given(chosen.csf_warnings, [])]
-        for found in (*given(chosen.reference_warnings, []), contradictions):
+        for found in (*given(chosen.reference_warnings, []), *given(chosen.region_warnings, []), contradictions):
             warnings += [w for w in found if w not in warnings]
         content = {'metrics': metrics, 'references': references, 'warnings': warnings,
                    'notes': [note for found in (chosen.metadata_notes, chosen.notes, chosen.field_notes)

@@ -11,10 +11,13 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 
+from qsmbids.core.labels import STRUCTURES
+
 # Axis that a plane is cut across, then the axes that run to the right and up; 0, 1, 2 are right, anterior, superior.
 PLANES = {'axial': (2, 0, 1), 'coronal': (1, 0, 2), 'sagittal': (0, 1, 2)}
 OUTLINES = {'brain': ('#5ec8ff', 'brain mask'), 'reliable': ('#ffd84d', 'reliable mask'),
-            'qsm': ('#ff6f91', 'susceptibility mask'), 'csf': ('#ffd84d', 'reference region')}
+            'qsm': ('#ff6f91', 'susceptibility mask'), 'csf': ('#ffd84d', 'reference region'),
+            **{name: (structure.colour, structure.abbreviation) for name, structure in STRUCTURES.items()}}
 _ENDS = (('L', 'R'), ('P', 'A'), ('I', 'S'))
 # Where in the brain's bounding box the slices lie.
 _FRACTIONS = (0.25, 0.39, 0.5, 0.6, 0.74)
@@ -91,6 +94,15 @@ FIGURES = {
         'the wrong sign (--phase-sign). Streaks that cross the brain at a slant come from errors at their tip; a '
         'cloudy, shaded map comes from background that was left; a flat one from too much regularisation.',
         'ppm', (-0.1, 0.1), masked=False),
+    'regionschi': Figure(
+        'Regions on the susceptibility',
+        'Each line should follow the rim of its nucleus on both sides. A line beside its nucleus, or a nucleus of one '
+        'side only, makes the values of that region wrong, whatever the table says.',
+        'ppm', (-0.1, 0.2), masked=False),
+    'regionsmagnitude': Figure(
+        'Regions on the magnitude',
+        'The same lines on the image that was measured: ventricles and thalamus show here where they lie, iron-rich '
+        'nuclei are dark at the later echoes.'),
     'kernel': Figure(
         'Does the map make its field?',
         'In k-space the field over the map is the dipole kernel, for a map of any method. Left: averaged over all '
@@ -339,11 +351,13 @@ def _add_foot(canvas, axes, figure, limits, outlines):
         edge.set_visible(False)
     middle, style = height - 29, dict(color=INK, fontsize=8, va='center')
     axes.text(290, middle, figure.unit, **style)
-    for column, key in enumerate(outlines):
+    rows = 1 if len(outlines) <= 3 else 2
+    step = 150 if rows == 1 else 62
+    for number, key in enumerate(outlines):
         colour, label = OUTLINES[key]
-        left = 400 + 150 * column
-        axes.plot((left, left + 22), (middle, middle), color=colour, linewidth=2)
-        axes.text(left + 28, middle, label, **style)
+        left, height = 400 + step * (number // rows), middle + (number % rows - (rows - 1) / 2) * 16
+        axes.plot((left, left + 22), (height, height), color=colour, linewidth=2)
+        axes.text(left + 28, height, label, **style)
     axes.text(width - _GAP - 4, middle, "L: patient's left (neurological)", ha='right', **style)
 
 

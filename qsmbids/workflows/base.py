@@ -3,14 +3,19 @@
 from copy import deepcopy
 from functools import partial
 
+from nipype.interfaces.utility import Merge
+from nipype.pipeline import engine as pe
+
 from qsmbids import __version__
 from qsmbids.bids import find_brain_mask, find_r2_map
 from qsmbids.core.methods import departures
+from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import tissue_r2
 from qsmbids.interfaces.echoes import PrepareEchoes
 from qsmbids.interfaces.field import DataWeight, FieldToHertz
 from qsmbids.interfaces.figures import DrawFigures
 from qsmbids.interfaces.quality import AssessQuality
+from qsmbids.segmentations import choose_source
 from qsmbids.workflows.derivatives import init_ds_wf, list_outputs
 from qsmbids.workflows.engine import DescribedWorkflow, numeric_node
 from qsmbids.workflows.field import init_field_wf
@@ -18,6 +23,7 @@ from qsmbids.workflows.masking import init_masking_wf
 from qsmbids.workflows.qsm import companion_maps, init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
 from qsmbids.workflows.separation import init_separation_wf, separated
+from qsmbids.workflows.subcortical import init_subcortical_wf
 from qsmbids.workflows.swi import init_swi_wf
 from qsmbids.workflows.twopass import init_two_pass_wf
 
@@ -26,7 +32,8 @@ WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
                    'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
-                   'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'level')
+                   'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'subcortical', 'atlas',
+                   'level')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
@@ -56,7 +63,8 @@ def init_qsmbids_wf(config, acquisitions, threads):
     for acquisition in acquisitions:
         single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
                                      brain_mask=find_brain_mask(config.derivatives, acquisition),
-                                     r2_map=find_r2_map(config.derivatives, acquisition))
+                                     r2_map=find_r2_map(config.derivatives, acquisition),
+                                     regions=find_regions(config, acquisition))
         single.config['execution']['crashdump_dir'] = str(crash_folder(config.output_dir, acquisition))
         for node in single._get_all_nodes():
             node.config = deepcopy(single.config)
@@ -64,6 +72,12 @@ def init_qsmbids_wf(config, acquisitions, threads):
             node.plugin_args = {'sbatch_args': f'--mem={node.mem_gb * 1e3:.0f}M --cpus-per-task={node.n_procs}'}
         workflow.add_nodes([single])
     return workflow
+
+
+def find_regions(config, acquisition):
+    """Return where the regions of an acquisition come from, or None, and why what comes before did not apply."""
+    return choose_source(config.subcortical, config.derivatives, acquisition, bids_dir=config.bids_dir,
+                         atlas=config.atlas)
 
 
 def _describe_preset(settings):
@@ -79,7 +93,8 @@ def crash_folder(output_dir, acquisition):
     return output_dir / 'logs' / f'sub-{acquisition.subject}' / acquisition.name
 
 
-def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r2_map=None, threads=1):
+def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r2_map=None, regions=(None, ()),
+                        threads=1):
     """Return the workflow of one acquisition.
 
     Parameters
@@ -92,12 +107,14 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
         Mask to use instead of finding one.
     r2_map : str, optional
         Path of a measured R2 or T2 map.
+    regions : tuple, optional
+        As from :func:`find_regions`.
     threads : int
     """
     workflow = DescribedWorkflow(name=acquisition.name.replace('-', '_') + '_wf')
     voxels = acquisition.shape[0] * acquisition.shape[1] * acquisition.shape[2]
     sizes = dict(voxels=voxels, threads=threads)
-    outputs = list_outputs(acquisition, settings, r2_map)
+    outputs = list_outputs(acquisition, settings, r2_map, regions[0])
     ds_wf = init_ds_wf(acquisition, output_dir, outputs, brain_mask)
     ports = {port for output in outputs for port in (output.port, output.extra)}
     prepare = numeric_node(_prepare_echoes(acquisition, settings), 'prepare',
@@ -121,6 +138,7 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
     relaxometry_wf = _add_relaxometry(workflow, acquisition, settings, sizes, ports, r2_map)
     if acquisition.has_phase:
         _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
+    _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf)
     return workflow
 
 
@@ -282,6 +300,42 @@ def _add_swi(workflow, acquisition, sizes):
                                     ('outputnode.reliable_mask', 'inputnode.reliable_mask')]),
         (swi_wf, node('draw'), [(f'outputnode.{name}', name) for name in maps]),
         (swi_wf, node('ds_wf'), [(f'outputnode.{name}', f'inputnode.{name}') for name in maps])])
+
+
+def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf):
+    """Connect the regions and the table of their values, or say why there are none."""
+    (source, skipped), node = regions, workflow.get_node
+    known = [f'subcortical: {reason}' for reason in skipped]
+    if source is None:
+        node('assess').inputs.region_warnings = [[f'subcortical: no values of regions: {"; ".join(skipped)}']] \
+            if skipped else []
+        return
+    node('assess').inputs.metadata_notes = [*acquisition.notes, *known,
+                                            f'subcortical: regions are {source.rung} ({source.name})']
+    names = list(settings['inversion']) if acquisition.has_phase else []
+    apart = separated(names) if workflow.get_node('separation_wf') else []
+    r2star = applicable_method(settings['relaxometry'], acquisition.echo_times) if relaxometry_wf else ''
+    identity = {'participant': f'sub-{acquisition.subject}', 'session': acquisition.session or 'n/a',
+                'run': acquisition.entities.get('run', 'n/a'), 'acquisition': acquisition.name}
+    subcortical_wf = init_subcortical_wf(source, voxel_size=acquisition.voxel_size, identity=identity, chi_names=names,
+                                         separated_names=apart, r2star_name=r2star, **sizes)
+    gather = pe.Node(Merge(2, no_flatten=True), name='gather_region_warnings', run_without_submitting=True)
+    workflow.connect([
+        (node('prepare'), subcortical_wf, [(port, f'inputnode.{port}') for port in ('magnitude', 'combined')]),
+        (node('masking_wf'), subcortical_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (subcortical_wf, gather, [('outputnode.region_warnings', 'in1'), ('outputnode.value_warnings', 'in2')]),
+        (gather, node('assess'), [('out', 'region_warnings')]),
+        (subcortical_wf, node('draw'), [('outputnode.labels', 'regions')]),
+        (subcortical_wf, node('ds_wf'), [(f'outputnode.{name}', f'inputnode.{name}')
+                                         for name in ('labels', 'label_table', 'statistics', 'metadata')])])
+    if names:
+        workflow.connect([(node('qsm_wf'), subcortical_wf, [
+            (f'outputnode.{port}', f'inputnode.{port}') for port in ('chi', 'references', 'qsm_mask')])])
+    if apart:
+        workflow.connect([(node('separation_wf'), subcortical_wf, [('outputnode.maps', 'inputnode.separated')])])
+    if r2star:
+        workflow.connect([(relaxometry_wf, subcortical_wf, [
+            (f'outputnode.{port}', f'inputnode.{port}') for port in ('r2star', 'csf_mask')])])
 
 
 def _pick(values, index):

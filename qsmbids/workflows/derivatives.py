@@ -11,6 +11,7 @@ from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, REL
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
+from qsmbids.interfaces.subcortical import describe_table
 from qsmbids.workflows.engine import DescribedWorkflow, fields
 from qsmbids.workflows.qsm import companion_maps
 
@@ -24,6 +25,9 @@ DESCRIPTIONS = {
     'local': 'Local field: background removed',
     'fit': 'Relative residual of the echo fit of the complex signal, 0 to 2',
     'consensus': 'How the run stands to the requirements of the consensus recommendation for QSM',
+    'given': 'Regions of a segmentation that was given with --derivatives, and values in them',
+    'network': 'Regions found by the network for deep nuclei, and values in them',
+    'atlas': 'Regions of an atlas brought to the data, and values in them',
     **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY | SWI).items()},
     **{f'{name}{companion}': meaning for name, method in INVERSION.items()
        for companion, meaning in method.companions.items()},
@@ -46,6 +50,8 @@ class Output:
         Its sidecar; none for files that are JSON themselves.
     extra : str
         Port of further metadata, known only when the workflow runs.
+    segmentation : str, optional
+        Value of the entity ``seg-``.
     """
 
     port: str
@@ -55,12 +61,14 @@ class Output:
     extension: str = '.nii.gz'
     metadata: dict = field(default_factory=dict)
     extra: str = ''
+    segmentation: str | None = None
 
     def path(self, acquisition):
-        return acquisition.path(self.suffix, desc=self.desc, datatype=self.datatype, extension=self.extension)
+        return acquisition.path(self.suffix, desc=self.desc, datatype=self.datatype, extension=self.extension,
+                                segmentation=self.segmentation)
 
 
-def list_outputs(acquisition, settings, r2_map=None):
+def list_outputs(acquisition, settings, r2_map=None, source=None):
     """Return the outputs that an acquisition will have.
 
     Parameters
@@ -70,6 +78,8 @@ def list_outputs(acquisition, settings, r2_map=None):
         As in :class:`qsmbids.config.Config`: methods and level.
     r2_map : str, optional
         Path of a measured R2 or T2 map.
+    source : qsmbids.segmentations.Source, optional
+        Where the regions come from.
     """
     full, several = settings['level'] == 'full', len(acquisition.echo_times) > 1
     outputs = [_mask('brain_mask', 'brain', 'Brain')]
@@ -89,6 +99,7 @@ def list_outputs(acquisition, settings, r2_map=None):
         if r2_map:
             outputs.append(Output('r2prime', 'R2primemap', outputs[-1].desc, metadata={
                 'Units': '1/s', 'EstimationAlgorithm': 'R2* - R2', 'R2Source': Path(r2_map).as_uri()}))
+    outputs += _region_outputs(source.rung) if source else []
     outputs += [Output('quality', 'qc', 'qsm', extension='.json'),
                 Output('compliance', 'compliance', 'consensus', extension='.json')]
     return outputs
@@ -117,7 +128,9 @@ def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
               'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__}]}
     for output in outputs:
         sink = WriteDerivative(output_dir=str(output_dir), path=output.path(acquisition))
-        if output.metadata:
+        if output.suffix == 'stats':
+            sink.inputs.metadata = output.metadata  # the dictionary of its columns
+        elif output.metadata:
             described = {'Description': DESCRIPTIONS[output.desc]} if output.desc else {}
             sink.inputs.metadata = output.metadata | common | described
         node = pe.Node(sink, name=f'ds_{output.port}', mem_gb=0.5)
@@ -177,6 +190,13 @@ def _weighted_outputs(settings):
     metadata = {'Units': 'arbitrary', 'EstimationAlgorithm': method.title,
                 'EstimationParameters': method.parameters(), 'FieldMapping': _field_mapping(settings)}
     return [Output('swi', 'swi', name, metadata=metadata), Output('minip', 'minIP', name, metadata=metadata)]
+
+
+def _region_outputs(rung):
+    named = {'desc': rung, 'segmentation': 'subcortical'}
+    return [Output('labels', 'dseg', extra='metadata', metadata={'Type': 'ROI'}, **named),
+            Output('label_table', 'dseg', extension='.tsv', **named),
+            Output('statistics', 'stats', extension='.tsv', metadata=describe_table(), **named)]
 
 
 def _relaxometry_outputs(acquisition, settings):

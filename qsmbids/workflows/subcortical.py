@@ -1,0 +1,99 @@
+"""Regions of the brain, and the values of the maps in them."""
+
+from qsmbids.interfaces.subcortical import GivenRegions, NetworkRegions, RegionStatistics
+from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
+
+_SAID = {'given': 'Deep nuclei were those of the segmentation {name}',
+         'network': 'Deep nuclei were segmented by a convolutional network ({name})',
+         'atlas': 'Deep nuclei were those of the atlas {name}, brought to the data by symmetric diffeomorphic '
+                  'registration [@avants2008]'}
+
+
+def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), separated_names=(), r2star_name='',
+                        threads=1, name='subcortical_wf'):
+    """Return a workflow that finds the deep nuclei and makes the table of their values.
+
+    Parameters
+    ----------
+    source : qsmbids.segmentations.Source
+        Where the regions come from.
+    voxel_size : tuple of float
+        mm.
+    voxels : int
+        Voxels of one volume, for the memory.
+    identity : dict
+        Columns of the table that are the same in all rows.
+    chi_names, separated_names : sequence of str
+        The maps that will be connected, in their order.
+    r2star_name : str
+        Method of the R2* fit.
+    threads : int
+
+    Inputs
+    ------
+    magnitude, combined
+        4D, echo last; 3D.
+    brain_mask
+    chi, references, qsm_mask
+        Lists, in the order of `chi_names`; where they are known.
+    separated
+        A list, in the order of `separated_names`.
+    r2star, csf_mask
+        1/s; a reference region.
+    lesion_mask
+        What does not count.
+
+    Outputs
+    -------
+    labels, label_table
+        Indices of :mod:`qsmbids.core.labels`, and what they are.
+    statistics
+        TSV.
+    metadata, warnings
+    """
+    workflow = DescribedWorkflow(name=name)
+    workflow.__desc__ = _SAID[source.rung].format(name=source.name) + '.'
+    inputnode = fields('magnitude', 'combined', 'brain_mask', 'chi', 'references', 'qsm_mask', 'separated', 'r2star',
+                       'csf_mask', 'lesion_mask', name='inputnode')
+    outputnode = fields('labels', 'label_table', 'statistics', 'metadata', 'region_warnings', 'value_warnings',
+                        name='outputnode')
+    segment = _segment_node(source, voxel_size, bool(chi_names), bool(r2star_name), inputnode, workflow,
+                            dict(voxels=voxels, threads=threads))
+    measure = numeric_node(
+        RegionStatistics(voxel_size=voxel_size, chi_names=list(chi_names), separated_names=list(separated_names),
+                         r2star_name=r2star_name,
+                         identity=dict(identity) | {'seg_source': source.rung, 'atlas': source.name}),
+        'measure', buffers=20 + len(chi_names) + len(separated_names), voxels=voxels)
+    workflow.connect([
+        (inputnode, measure, [('magnitude', 'magnitude'), ('brain_mask', 'mask'), ('lesion_mask', 'lesions')]),
+        (segment, measure, [('labels', 'labels'), ('shares', 'shares'), ('known', 'known')]),
+        (segment, outputnode, [('labels', 'labels'), ('table', 'label_table'), ('metadata', 'metadata'),
+                               ('warnings', 'region_warnings')]),
+        (measure, outputnode, [('table', 'statistics'), ('warnings', 'value_warnings')])])
+    if chi_names:
+        workflow.connect([(inputnode, measure, [('chi', 'chi'), ('references', 'references'), ('qsm_mask', 'qsm'),
+                                                ('csf_mask', 'csf')])])
+    if separated_names:
+        workflow.connect([(inputnode, measure, [('separated', 'separated')])])
+    if r2star_name:
+        workflow.connect([(inputnode, measure, [('r2star', 'r2star')])])
+    return workflow
+
+
+def _segment_node(source, voxel_size, has_chi, has_r2star, inputnode, workflow, sizes):
+    """Return the node that finds the regions, connected to its inputs."""
+    if source.rung == 'network':
+        # The network's own features come on top: a volume of 1 mm takes 3 GB.
+        node = numeric_node(NetworkRegions(voxel_size=voxel_size, weights=source.name), 'segment', buffers=150, **sizes)
+        ports = [('combined', 'magnitude'), ('qsm_mask', 'mask')] + [('r2star', 'r2star')] * has_r2star
+        workflow.connect([(inputnode, node, ports), (inputnode, node, [(('chi', _first), 'chi')])])
+        return node
+    own = {name: value for name, value in (('in_table', source.table), ('image', source.image)) if value}
+    node = numeric_node(GivenRegions(name=source.name, in_file=source.path, aligned=source.aligned, **own), 'segment',
+                        buffers=20, **sizes)
+    workflow.connect([(inputnode, node, [('combined', 'magnitude'), ('brain_mask', 'mask')])])
+    return node
+
+
+def _first(values):
+    return values[0]

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from qsmbids.files import FileError, read_json, write_json, write_tsv
+from qsmbids.reports.cohort import write_group_regions
 from qsmbids.reports.status import latest_states
 
 _IDENTITY = {
@@ -27,7 +28,7 @@ _OF_MAPS = {
 
 
 def run(config):
-    """Write ``group_qc.tsv`` and its dictionary and return the exit code."""
+    """Write the tables of quality and of regions with their dictionaries and return the exit code."""
     output_dir = Path(config.output_dir)
     rows = latest_states(output_dir)
     if not rows:
@@ -35,10 +36,11 @@ def run(config):
         return 65
     try:
         write_group_quality(output_dir, rows)
+        tables = write_group_regions(output_dir, rows, config.bids_dir)
     except FileError as error:
         print(f'qsmbids: {error}', file=sys.stderr)
         return 1
-    print(f'qsmbids: {len(rows)} acquisitions in {output_dir / "group_qc.tsv"}')
+    print(f'qsmbids: {len(rows)} acquisitions in {output_dir / "group_qc.tsv"}, {", ".join(tables)}')
     return 0
 
 

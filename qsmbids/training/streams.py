@@ -10,8 +10,9 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
-from qsmbids.core.grid import embed
+from qsmbids.core.grid import embed, embed_mask
 from qsmbids.core.inversion.strength import automatic_strength
+from qsmbids.networks.autoqsm import start_direct
 from qsmbids.networks.pocsnet import start
 from qsmbids.networks.shells import begin
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
@@ -22,7 +23,7 @@ from qsmbids.training.shapes import training_shapes
 SHORTEST = 24
 """Voxels along a patch: where a backbone has two of them left, oneDNN's slopes in bfloat16 are partly uninitialised."""
 KINDS = 'heads', 'shapes'
-TARGETS = 'chi', 'local'
+TARGETS = 'chi', 'local', 'direct'
 
 
 class PatchStream:
@@ -33,9 +34,9 @@ class PatchStream:
     anatomies : list of path
         Label maps; the parametric head if empty.
     seed : int
-    target : {'chi', 'local'}
-        What a network is to find, chi from the local field or the local field from the total one; decides what the
-        patches hold.
+    target : {'chi', 'local', 'direct'}
+        What a network is to find, chi from the local field, the local field from the total one, or chi from that;
+        decides what the patches hold.
     kind : {'heads', 'shapes'}
         Of what is simulated: `heads.training_head` or `shapes.training_shapes`, the latter twice as long as a patch.
     noise : float, optional
@@ -97,7 +98,7 @@ def make_block(anatomies, seed, target, kind, noise, patch, heads, patches, bloc
             path = anatomies[rng.integers(len(anatomies))] if anatomies else None
             sample = head_from_labels(*load_labels(path)) if path else digital_head
             head = training_head(sample, [seed, block, n], noise=noise,
-                                 **({'removals': {'none': 1.}} if target == 'local' else {}))
+                                 **({} if target == 'chi' else {'removals': {'none': 1.}}))
         samples += cut_patches(head, target, patch, patches, rng)
     order = rng.permutation(len(samples))
     return {name: np.stack([samples[n][name] for n in order]) for name in samples[0]}
@@ -105,7 +106,8 @@ def make_block(anatomies, seed, target, kind, noise, patch, heads, patches, bloc
 
 def cut_patches(head, target, patch, count, rng):
     """Return patches of a head as dicts; their middles lie in the mask."""
-    volumes, numbers, shape = (_inversion if target == 'chi' else _background)(head, rng)
+    prepare = {'chi': _inversion, 'local': _background, 'direct': _direct}[target]
+    volumes, numbers, shape = prepare(head, rng)
     numbers |= {'voxel_size': np.array(head.voxel_size), 'b0_dir': np.array(head.b0_dir)}
     at = np.argwhere(volumes['mask'][tuple(slice(n) for n in shape)])
     limit = np.maximum(np.array(volumes['mask'].shape) - patch, 0)
@@ -137,3 +139,12 @@ def _background(head, rng):
                'local': embed(head.local, head.mask, begun.box, begun.mask.shape),
                'first': begun.first.astype(np.float16), 'mask': begun.mask, 'known': begun.known}
     return volumes, {'scale': np.float32(begun.scale)}, shape
+
+
+def _direct(head, _):
+    """Return the same for inversion of the total field."""
+    begun = start_direct(head.total, head.mask, head.voxel_size)
+    size = begun.total.shape
+    volumes = {'total': begun.total, 'mask': embed_mask(head.mask, begun.box, size),
+               'chi': (embed(head.chi, head.mask, begun.box, size) / np.float32(begun.scale)).astype(np.float16)}
+    return volumes, {'scale': np.float32(begun.scale)}, head.mask[begun.box].shape

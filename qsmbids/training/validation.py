@@ -5,6 +5,7 @@ import numpy as np
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.core.metrics import hfen, nrmse
 from qsmbids.networks.background import remove_with
+from qsmbids.networks.direct import invert_total
 from qsmbids.networks.inversion import invert_with
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
@@ -59,7 +60,26 @@ class BackgroundValidationSet:
         return _summary(rows)
 
 
-VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet}
+class DirectValidationSet:
+    """The heads of `ValidationSet` before any background removal, for inversions of the total field.
+
+    Parameters
+    ----------
+    anatomies : list of path
+        The parametric head if empty.
+    """
+
+    def __init__(self, anatomies):
+        self.heads = _heads(anatomies, NOISES, removals={'none': 1.})
+
+    def score(self, network):
+        """Return mean NRMSE and HFEN in percent, and their mean as 'score'."""
+        maps = (invert_total(network, head.total, head.mask, head.voxel_size, head.b0_dir) for head in self.heads)
+        return _summary([[measure(chi, head.chi, head.mask) for measure in (nrmse, hfen)]
+                         for chi, head in zip(maps, self.heads)])
+
+
+VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet}
 
 
 def _heads(anatomies, noises, **options):

@@ -42,6 +42,9 @@ FROM base
 LABEL org.opencontainers.image.title=qsmbids \
       org.opencontainers.image.description="Quantitative susceptibility mapping for BIDS data sets" \
       org.opencontainers.image.licenses=Apache-2.0
+# Goes into the sidecars of what the image makes.
+ARG TAG=qsmbids
+ENV QSMBIDS_CONTAINER_TAG=$TAG
 # Places to mount folders at: a read-only root has no room for new ones.
 RUN useradd --uid 1000 --home-dir /tmp --no-create-home qsmbids && mkdir /data /out /work
 COPY --from=builder /opt/qsmbids /opt/qsmbids

@@ -10,7 +10,7 @@ source=$(cd "$(dirname "$0")/.." && pwd)
 settings=$(mktemp -d)
 trap 'rm -rf "$settings"' EXIT
 chmod 755 "$settings"
-options=(--isolation chroot --network host --pull-never --layers=false --tag "$tag")
+options=(--isolation chroot --network host --pull-never --layers=false --tag "$tag" --build-arg "TAG=$tag")
 
 # pip reads one file; what the host says in files and in the environment is joined in it.
 certificates=/etc/ssl/certs/ca-certificates.crt

@@ -133,14 +133,21 @@ class _Run:
         from qsmbids.workflows.derivatives import list_outputs
         from qsmbids.workflows.run import find_failure, run_workflow
         config, start = self.config, time.time()
-        workflow = init_qsmbids_wf(config, acquisitions, self.allowed.threads)
+        left = {acquisition.name: acquisition for acquisition in acquisitions}
+
+        def leave_out(acquisition, error):
+            LOGGER.debug('%s', acquisition.name, exc_info=error)
+            self._set_state(acquisition, 'failed', ' '.join(str(error).split()) or type(error).__name__)
+            del left[acquisition.name]
+
+        workflow = init_qsmbids_wf(config, acquisitions, self.allowed.threads, leave_out)
         self._write_methods(workflow)
         if config.write_graph:
             self._write_graph(workflow)
         if config.boilerplate_only:
             self.rows.clear()
             return
-        acquisitions = self._without_too_large(workflow, acquisitions)
+        acquisitions = self._without_too_large(workflow, list(left.values()))
         LOGGER.info('processing %s', ', '.join(a.name for a in acquisitions))
         message = run_workflow(workflow, self.plugin, self.plugin_args) if acquisitions else None
         settings = method_settings(config)

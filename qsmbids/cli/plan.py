@@ -34,20 +34,18 @@ class Planner:
 
     def _kind(self, acquisition):
         from qsmbids.bids import find_brain_mask, find_r2_map
+        from qsmbids.workflows.base import find_regions
         own = self.config.derivatives
+        regions, _ = find_regions(self.config, acquisition)
         return (acquisition.shape, len(acquisition.echo_times), tuple(acquisition.files),
-                bool(find_brain_mask(own, acquisition)), bool(find_r2_map(own, acquisition)))
+                bool(find_brain_mask(own, acquisition)), bool(find_r2_map(own, acquisition)),
+                regions and (regions.rung, regions.aligned))
 
     def _list_steps(self, kind, acquisition):
-        from qsmbids.bids import find_brain_mask, find_r2_map
-        from qsmbids.workflows.base import init_acquisition_wf, method_settings
+        from qsmbids.workflows.base import init_single_wf
         from qsmbids.workflows.estimate import list_steps
         if kind not in self._steps:
-            own = self.config.derivatives
-            workflow = init_acquisition_wf(
-                acquisition, method_settings(self.config), output_dir=self.config.output_dir,
-                threads=self.allowed.threads, brain_mask=find_brain_mask(own, acquisition),
-                r2_map=find_r2_map(own, acquisition))
+            workflow = init_single_wf(self.config, acquisition, self.allowed.threads)
             self._steps[kind] = list_steps(workflow, math.prod(acquisition.shape), len(acquisition.echo_times),
                                            self.speed)
         return self._steps[kind]

@@ -32,7 +32,7 @@ def write_dataset_files(output_dir, bids_dir, descriptions):
     output_dir = Path(output_dir)
     write_json(output_dir / 'dataset_description.json', {
         'Name': 'qsmbids derivatives', 'BIDSVersion': BIDS_VERSION, 'DatasetType': 'derivative', 'License': 'n/a',
-        'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__, **_container()}],
+        'GeneratedBy': generated_by(),
         'SourceDatasets': [{'URL': Path(bids_dir).resolve().as_uri()}],
         'DatasetLinks': {'raw': Path(bids_dir).resolve().as_uri()},
         'HowToAcknowledge': 'Include the methods text of logs/CITATION.md and cite its references.'})
@@ -43,6 +43,9 @@ def write_dataset_files(output_dir, bids_dir, descriptions):
               ['desc_id', 'description'])
 
 
-def _container():
-    tag = os.environ.get('QSMBIDS_CONTAINER_TAG')
-    return {'Container': {'Type': 'docker', 'Tag': tag}} if tag else {}
+def generated_by():
+    """Return what made the derivatives: name, version, and the container that it ran in, if any."""
+    image = os.environ.get('APPTAINER_CONTAINER') or os.environ.get('SINGULARITY_CONTAINER')
+    tag = os.environ.get('QSMBIDS_CONTAINER_TAG') or (Path(image).name if image else None)
+    container = {'Container': {'Type': 'apptainer' if image else 'docker', 'Tag': tag}} if tag else {}
+    return [{'Name': 'qsmbids', 'Version': __version__, **container}]

@@ -42,7 +42,7 @@ def method_settings(config):
     return {name: getattr(config, name) for name in METHOD_SETTINGS}
 
 
-def init_qsmbids_wf(config, acquisitions, threads):
+def init_qsmbids_wf(config, acquisitions, threads, on_failure=None):
     """Return the workflow of a set of acquisitions.
 
     Parameters
@@ -52,6 +52,8 @@ def init_qsmbids_wf(config, acquisitions, threads):
         Usable ones.
     threads : int
         Threads for one node.
+    on_failure : callable, optional
+        Called with an acquisition and an exception if its workflow cannot be made, which then is left out.
     """
     workflow = DescribedWorkflow(name=WORKFLOW_NAME, base_dir=str(config.work_dir))
     workflow.__desc__ = (f'Results were obtained with qsmbids {__version__}, built on Nipype [@gorgolewski2011], from '
@@ -61,10 +63,13 @@ def init_qsmbids_wf(config, acquisitions, threads):
     if config.preset != 'none':
         workflow.__desc__ += f' {_describe_preset(settings)}'
     for acquisition in acquisitions:
-        single = init_acquisition_wf(acquisition, settings, output_dir=config.output_dir, threads=threads,
-                                     brain_mask=find_brain_mask(config.derivatives, acquisition),
-                                     r2_map=find_r2_map(config.derivatives, acquisition),
-                                     regions=find_regions(config, acquisition))
+        try:
+            single = init_single_wf(config, acquisition, threads)
+        except Exception as error:  # whatever it is: the others go on
+            if on_failure is None:
+                raise
+            on_failure(acquisition, error)
+            continue
         single.config['execution']['crashdump_dir'] = str(crash_folder(config.output_dir, acquisition))
         for node in single._get_all_nodes():
             node.config = deepcopy(single.config)
@@ -72,6 +77,14 @@ def init_qsmbids_wf(config, acquisitions, threads):
             node.plugin_args = {'sbatch_args': f'--mem={node.mem_gb * 1e3:.0f}M --cpus-per-task={node.n_procs}'}
         workflow.add_nodes([single])
     return workflow
+
+
+def init_single_wf(config, acquisition, threads):
+    """Return the workflow of one acquisition with the settings of a run and the derivatives that these name."""
+    return init_acquisition_wf(acquisition, method_settings(config), output_dir=config.output_dir, threads=threads,
+                               brain_mask=find_brain_mask(config.derivatives, acquisition),
+                               r2_map=find_r2_map(config.derivatives, acquisition),
+                               regions=find_regions(config, acquisition))
 
 
 def find_regions(config, acquisition):

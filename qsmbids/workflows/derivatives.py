@@ -5,12 +5,12 @@ from pathlib import Path
 
 from nipype.pipeline import engine as pe
 
-from qsmbids import __version__
 from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SEPARATION, SWI, UNWRAPPING,
                                   departures)
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
+from qsmbids.reports.dataset import generated_by
 from qsmbids.interfaces.subcortical import describe_table
 from qsmbids.workflows.engine import DescribedWorkflow, fields
 from qsmbids.workflows.qsm import companion_maps
@@ -125,7 +125,7 @@ def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
     inputnode = fields(*ports, name='inputnode')
     sources = [*acquisition.sources, *([Path(brain_mask).as_uri()] if brain_mask else [])]
     common = {'Sources': sources, 'SkullStripped': True, 'SpatialReference': 'orig',
-              'GeneratedBy': [{'Name': 'qsmbids', 'Version': __version__}]}
+              'GeneratedBy': generated_by()}
     for output in outputs:
         sink = WriteDerivative(output_dir=str(output_dir), path=output.path(acquisition))
         if output.suffix == 'stats':

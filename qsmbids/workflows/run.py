@@ -92,7 +92,9 @@ def configure_nipype(*, stop_on_first_crash, resource_monitor, crash_folder, log
     nipype_config.update_config({
         'execution': {'crashfile_format': 'txt', 'crashdump_dir': str(crash_folder), 'check_version': False,
                       'stop_on_first_crash': stop_on_first_crash, 'poll_sleep_duration': 0.1,
-                      'remove_unnecessary_outputs': False, 'keep_inputs': True},
+                      'remove_unnecessary_outputs': False, 'keep_inputs': True,
+                      # Fewer files, and none that several runs with one work directory would write at once.
+                      'create_report': False},
         'monitoring': {'enabled': resource_monitor, 'sample_frequency': 0.5, 'summary_append': True}})
     set_nipype_log_level(log_level)
     if resource_monitor:

@@ -10,11 +10,12 @@ import numpy as np
 
 from qsmbids.files import FileError, read_json, write_text
 from qsmbids.reports.figures import FIGURES
+from qsmbids.reports.regions import region_section
 
 # Figures beyond this many characters are linked instead of embedded: the page stays under 15 MB.
 _BUDGET = 14_000_000
 _STATE_TONES = {'complete': 'good', 'failed': 'bad', 'unusable': 'bad', 'met': 'good', 'not met': 'bad',
-                'unknown': 'doubt'}
+                'unknown': 'doubt', 'pass': 'good', 'warn': 'doubt', 'fail': 'bad', 'missing': 'quiet'}
 # What to do about a warning that contains a text.
 _ADVICE = (
     ('magnitude only', 'If the phase was stored, add the part-phase images: without phase there is no susceptibility '
@@ -36,6 +37,9 @@ _ADVICE = (
     ('goes with the map', 'Look at the local field for shading and at the map for streaks; use another --inversion.'),
     ('of the header', 'Look at "Does the map make its field?". Was the image rotated or resampled after the scan, or '
                       'its header edited? Convert it again from the scanner\'s files.'),
+    ('subcortical: there is no T1w', 'Put the T1w image beside the segmentation, or in the data set.'),
+    ('subcortical: no values', 'Give a segmentation with --derivatives, or an --atlas.'),
+    ('subcortical:', 'Look at the outlines of the regions and at their table below.'),
     ('negative values', 'Check how the magnitude was exported: it may be the real part, or have been filtered.'),
 )
 # Metric, its plausible range, what is said beyond it, and what to do then. Rules of thumb for a whole adult brain.
@@ -146,6 +150,7 @@ def _section(output_dir, acquisition, status, key, budget):
         'warnings': [(text, _advice(text)) for text in warnings] + _implausible(metrics),
         'facts': _facts(acquisition), 'figures': _figures(output_dir, acquisition, methods, key, budget),
         'metrics': [_metric(name, value) for name, value in metrics.items()],
+        'regions': region_section(output_dir, acquisition),
         'references': _references(references), 'compliance': compliance, 'maps': maps,
         'notes': quality.get('notes', []), 'sources': acquisition.sources}
 

@@ -1,7 +1,7 @@
 """A measured field as a network is given it: axes and voxels as in training, and the way back.
 
 Voxels that are smaller or larger than those of the training are brought into its range (networks.frame) by the Fourier
-series of the field; what the network changes there of Tikhonov's map goes back by the same way and is added on the grid
+series of the field; what the network changes there of its first map goes back by the same way and is added on the grid
 of the data, where the projections use every voxel and its true size. Wrapped phase never comes here: fields only are
 resampled, as Kiersnowski 2023 asks.
 
@@ -28,6 +28,8 @@ class Case:
         As for every inversion; the field is not zero everywhere inside the mask.
     strength : float
         Of Tikhonov's regularisation.
+    sparse : ndarray, shape (nx, ny, nz), optional
+        Map for the network to begin with, ppm; Tikhonov's if not given.
 
     Attributes
     ----------
@@ -39,11 +41,12 @@ class Case:
         Whether it is another than that of the data.
     """
 
-    def __init__(self, field, mask, voxel_size, b0_dir, strength):
+    def __init__(self, field, mask, voxel_size, b0_dir, strength, sparse=None):
         self._frame = Frame(voxel_size, b0_dir)
         self._mask = self._frame.turn(mask)
         self.b0_dir = self._frame.b0_dir
-        self._data = start(self._frame.turn(field), self._mask, self._frame.voxel_size, self.b0_dir, strength)
+        self._data = start(self._frame.turn(field), self._mask, self._frame.voxel_size, self.b0_dir, strength,
+                           None if sparse is None else self._frame.turn(sparse))
         padded = self._data.mask.shape
         size = self._frame.size(padded)
         self.resampled = size != padded
@@ -51,14 +54,16 @@ class Case:
         if self.resampled:
             self.voxel_size = tuple(n * step / new for n, step, new in zip(padded, self.voxel_size, size))
             inside = resample(self._data.mask.astype(np.float32), size) > .5
-            self.start = start(resample(self._data.field, size) * np.float32(self._data.scale), inside,
-                               self.voxel_size, self.b0_dir, strength)
+            field, first = (resample(volume, size) * np.float32(self._data.scale)
+                            for volume in (self._data.field, self._data.first))
+            self.start = start(field, inside, self.voxel_size, self.b0_dir, strength,
+                               None if sparse is None else first)
         self._size = size
 
     def inputs(self, device='cpu'):
         """Return the arguments of a network's `forward`."""
         begun = self.start
-        volumes = {name: getattr(begun, name) for name in ('field', 'first', 'data', 'smoothing')}
+        volumes = {name: getattr(begun, name) for name in ('field', 'first', 'linear', 'data', 'smoothing')}
         volumes['mask'] = begun.mask.astype(np.float32)
         tensors = {name: torch.from_numpy(volume)[None, None].to(device) for name, volume in volumes.items()}
         return tensors | {'level': torch.tensor([begun.level], dtype=torch.float32, device=device)}

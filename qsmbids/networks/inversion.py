@@ -9,6 +9,7 @@ from qsmbids.core.fourier import convolve
 from qsmbids.core.grid import bounding_box, embed, padded_size, place
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import automatic_strength, noise_share
+from qsmbids.core.inversion.variational import invert_tv
 from qsmbids.core.krylov import conjugate_gradients
 from qsmbids.networks.case import Case
 from qsmbids.networks.operators import convolve as convolve_tensor, dipole_kernels, inference
@@ -23,14 +24,17 @@ MOST_TILT, STRENGTHS = 40., (.004, .25)
 """What the training held: degrees between B0 and the nearest axis, and strengths."""
 
 
-def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=None, output='network', flips=4,
-                    weights='pocsnet2', companions=False):
+def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, output='network',
+                    flips=4, weights='pocsnet2', companions=False):
     """Invert a local field by POCSnet2: a network and the projection on the measured field in turns.
 
     Parameters
     ----------
     field, mask, voxel_size, b0_dir
         As for :func:`~qsmbids.core.inversion.direct.invert_tikhonov`.
+    weight : ndarray, shape (nx, ny, nz), optional
+        The field's reliability inside the mask, 0 to 1, for the map that the network begins with and for the strength.
+        By default 1.
     lambda_ : float, optional
         How little the field is trusted, as the strength of Tikhonov's regularisation; chosen by
         :func:`~qsmbids.core.inversion.strength.automatic_strength` if not given. More is smoother.
@@ -71,15 +75,17 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), lambda_=Non
     if flips not in range(1, len(FLIPS) + 1):
         raise ValueError(f'flips is {flips}, must be 1 to {len(FLIPS)}')
     network, _ = load_weights(shipped(weights))
-    field, mask, voxel_size, _ = check_weighted_field(field, mask, voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         nothing = np.zeros_like(field)
         return (nothing, {name: nothing for name in ('uncertainty', 'departure')}, []) if companions else nothing
-    strength = _strength(field, mask, voxel_size, b0_dir, lambda_)
+    strength = _strength(field, mask, voxel_size, b0_dir, lambda_, weight)
+    sparse = sparse_map(network, field, mask, voxel_size, b0_dir, weight)
     mean, squares, departure = (np.zeros_like(field) for _ in range(3))
     for count, axes in enumerate(FLIPS[:flips], 1):
         case = Case(np.flip(field, axes), np.flip(mask, axes), voxel_size,
-                    [-b if axis in axes else b for axis, b in enumerate(b0_dir)], strength)
+                    [-b if axis in axes else b for axis, b in enumerate(b0_dir)], strength,
+                    None if sparse is None else np.flip(sparse, axes))
         estimate = run(network, case.inputs())
         proposed, projected = (np.flip(chi, axes) for chi in (case.proposed(estimate), case.projected(estimate)))
         change = (proposed if output == 'network' else projected) - mean
@@ -108,9 +114,18 @@ def unfamiliar(case, strength):
     return reasons
 
 
-def invert_with(network, field, mask, voxel_size, b0_dir, strength):
+def sparse_map(network, field, mask, voxel_size, b0_dir, weight=None):
+    """Return the map of total variation if the network begins with that, else None."""
+    if getattr(network, 'begin', None) != 'tv':
+        return None
+    strength = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, penalty='tv')
+    return invert_tv(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, lambda_=strength)
+
+
+def invert_with(network, field, mask, voxel_size, b0_dir, strength, weight=None):
     """Return both maps of a network that is made like POCSnet2: after the last projection and before it, ppm."""
-    case = Case(field, mask, voxel_size, b0_dir, strength)
+    case = Case(field, mask, voxel_size, b0_dir, strength,
+                sparse_map(network, field, mask, voxel_size, b0_dir, weight))
     estimate = run(network, case.inputs(next(network.parameters()).device))
     return case.projected(estimate), case.proposed(estimate)
 
@@ -185,7 +200,7 @@ def invert_dll2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
     if not field[mask].any():
         return np.zeros_like(field)
     strength = _strength(field, mask, voxel_size, b0_dir, lambda_, weight)
-    prior = invert_with(network, field, mask, voxel_size, b0_dir, strength)[1]
+    prior = invert_with(network, field, mask, voxel_size, b0_dir, strength, weight)[1]
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
     kernel = dipole_kernel(size, voxel_size, b0_dir)
@@ -242,7 +257,8 @@ def invert_fine(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         return np.zeros_like(field)
-    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_, weight))
+    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_, weight),
+                sparse_map(network, field, mask, voxel_size, b0_dir, weight))
     noise = noise_share(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
     fit(network, case, case.to_grid(weight), noise, int(steps), learning_rate, phase_scale)
     return case.proposed(run(network, case.inputs()))

@@ -3,6 +3,9 @@
 Both steps of POCS have a strength between them: how far the field is to be trusted against what the network says. It is
 the one that makes the error of Tikhonov's map least (core.inversion.strength), and so comes from the field itself; the
 network gets it as an input, too. All maps are divided by the RMS of Tikhonov's map: what comes out goes with the field.
+
+The published network begins with Tikhonov's map. It may begin with that of total variation instead, and is shown both:
+the one is better where there is little noise and tissue is even, the other keeps what is fine.
 """
 
 from typing import NamedTuple
@@ -26,9 +29,9 @@ class Start(NamedTuple):
 
     Attributes
     ----------
-    field, first, data : ndarray, float32, shape of the padded box
-        The local field, Tikhonov's map inside the mask, and the part of each projection that the network does not
-        change; divided by `scale`.
+    field, first, linear, data : ndarray, float32, shape of the padded box
+        The local field, the map that the turns begin with and Tikhonov's inside the mask, and the part of each
+        projection that the network does not change; divided by `scale`.
     mask : ndarray of bool, shape of the padded box
     smoothing : ndarray, float32, half spectrum
         What a projection leaves of a change of the map.
@@ -42,6 +45,7 @@ class Start(NamedTuple):
 
     field: np.ndarray
     first: np.ndarray
+    linear: np.ndarray
     data: np.ndarray
     mask: np.ndarray
     smoothing: np.ndarray
@@ -54,7 +58,7 @@ class Start(NamedTuple):
         return tuple(side.stop - side.start for side in self.box)
 
 
-def start(field, mask, voxel_size, b0_dir, strength):
+def start(field, mask, voxel_size, b0_dir, strength, sparse=None):
     """Prepare a local field that is not zero everywhere inside the mask.
 
     Parameters
@@ -66,6 +70,8 @@ def start(field, mask, voxel_size, b0_dir, strength):
         As for every inversion.
     strength : float
         Of Tikhonov's regularisation.
+    sparse : ndarray, shape (nx, ny, nz), optional
+        Map to begin with, ppm; Tikhonov's if not given.
 
     Returns
     -------
@@ -80,14 +86,15 @@ def start(field, mask, voxel_size, b0_dir, strength):
     kernel = dipole_kernel(size, voxel_size, b0_dir)
     projected = rfftn(padded, size)
     projected *= kernel
-    first = irfftn(projected / (np.square(kernel) + np.float32(strength)), size)
-    first *= inside
-    scale = float(np.sqrt(np.mean(np.square(first[inside]), dtype=float)))
+    linear = irfftn(projected / (np.square(kernel) + np.float32(strength)), size)
+    linear *= inside
+    scale = float(np.sqrt(np.mean(np.square(linear[inside]), dtype=float)))
+    first = linear.copy() if sparse is None else embed(sparse, mask, box, size)
     smoothing = projection_smoothing(kernel, strength)
     data = irfftn(projected * (smoothing / np.float32(TRUST * strength)) + rfftn(first, size) * smoothing, size)
-    for volume in (padded, first, data):
+    for volume in (padded, first, linear, data):
         volume /= np.float32(scale)
-    return Start(padded, first, data, inside, smoothing, noise_level(strength), scale, box)
+    return Start(padded, first, linear, data, inside, smoothing, noise_level(strength), scale, box)
 
 
 def projection_smoothing(kernel, strength):
@@ -104,7 +111,7 @@ def noise_level(strength):
 def training_inputs(batch, device):
     """Return the arguments of `forward`, the true map and the mask for a batch of a training stream."""
     volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float()
-               for name in ('field', 'first', 'data', 'mask', 'chi')}
+               for name in ('field', 'first', 'linear', 'data', 'mask', 'chi')}
     truth, strengths = volumes.pop('chi'), batch['strength']
     kernels = dipole_kernels(truth.shape[2:], batch['voxel_size'], batch['b0_dir'], device)
     strength = torch.from_numpy(TRUST * strengths).to(device)[:, None, None, None, None]
@@ -122,6 +129,8 @@ class POCSnet2(nn.Module):
         Channels of the backbone's first scale.
     unrolls : int, default 3
         Turns.
+    begin : {'tikhonov', 'tv'}
+        Whose map the turns begin with; the backbone sees Tikhonov's beside that of total variation.
 
     References
     ----------
@@ -131,17 +140,17 @@ class POCSnet2(nn.Module):
     target = 'chi'
     prepare = staticmethod(training_inputs)
 
-    def __init__(self, backbone='compact', width=24, unrolls=3):
+    def __init__(self, backbone='compact', width=24, unrolls=3, begin='tikhonov'):
         super().__init__()
-        self.backbone = BACKBONES[backbone](4, width)
-        self.unrolls = unrolls
+        self.backbone = BACKBONES[backbone](5 if begin == 'tv' else 4, width)
+        self.unrolls, self.begin = unrolls, begin
 
-    def forward(self, field, first, data, mask, level, smoothing):
+    def forward(self, field, first, linear, data, mask, level, smoothing):
         """Return the map after the last projection, and that of the network before it, divided by the scale.
 
         Parameters
         ----------
-        field, first, data, mask : Tensor, shape (batch, 1, nx, ny, nz)
+        field, first, linear, data, mask : Tensor, shape (batch, 1, nx, ny, nz)
             As in `Start`, float32.
         level : Tensor, shape (batch,)
         smoothing : Tensor, shape (batch, 1, nx, ny, nz // 2 + 1)
@@ -151,10 +160,12 @@ class POCSnet2(nn.Module):
         projected, proposed : Tensor, shape (batch, 1, nx, ny, nz)
             Both zero outside the mask.
         """
-        level = level[:, None, None, None, None] * mask
+        known = [3 * field, mask, level[:, None, None, None, None] * mask]
+        if self.begin == 'tv':
+            known.append(linear)
         projected = first
         for _ in range(self.unrolls):
-            change = self.backbone(torch.cat([projected, 3 * field, mask, level], dim=1))
+            change = self.backbone(torch.cat([projected, *known], dim=1))
             proposed = (projected + change.float()) * mask
             projected = (data + convolve(proposed - first, smoothing)) * mask
         return projected, proposed

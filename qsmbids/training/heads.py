@@ -84,7 +84,7 @@ def training_head(sample, seed, *, noise=None, removals=REMOVALS):
     if erosion:
         mask = binary_erosion(mask, iterations=erosion)
     return _with_fields(chi, mask, voxel_size, b0_dir, rng,
-                        rng.uniform(.1, 1.2) if noise is None else noise, removals)
+                        rng.uniform(.1, 1.3) if noise is None else noise, removals)
 
 
 def without_holes(head):
@@ -118,9 +118,10 @@ def _varied(head, brain, voxel_size, rng):
     change = values * (rng.uniform(.5, 1.6, values.size) - 1)
     change += rng.uniform(.003, .02) * rng.standard_normal(values.size)
     chi = head.chi + change.astype(np.float32)[head.labels]
-    for power, longest, strength in ((rng.uniform(.3, 2), 30, .018), (rng.uniform(1, 3), 30, .018), (4, 80, .025)):
+    # From tissue as even as in a drawing to more grain than measured maps have.
+    for power, longest, strength in ((rng.uniform(.3, 2), 30, .015), (rng.uniform(1, 3), 30, .015), (4, 80, .012)):
         texture = random_texture(chi.shape, voxel_size, power, rng, longest)
-        chi += np.float32(rng.uniform(.003, strength)) * texture
+        chi += np.float32(strength * 20 ** -rng.random()) * texture
     at = np.argwhere(brain)
     count = int(rng.integers(300, 1500))
     radius = rng.uniform(.35, 1.15, count) ** 2

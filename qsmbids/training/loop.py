@@ -43,7 +43,7 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, folder, device)
     stream = PatchStream([Path(anatomies_folder) / name for name in recipe.anatomies], recipe.seed,
-                         target=run.network.target, **recipe.stream)
+                         target=run.network.target, sparse=getattr(run.network, 'begin', None) == 'tv', **recipe.stream)
     validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation])
     end = time.monotonic() + 60 * minutes if minutes else np.inf
     with closing(stream.batches(run.step)) as batches:

@@ -10,7 +10,7 @@ from qsmbids.networks.weights import NETWORKS
 from qsmbids.training.streams import PatchStream
 
 # What the loop tells a stream.
-GIVEN = {'anatomies', 'seed', 'target'}
+GIVEN = {'anatomies', 'seed', 'target', 'sparse'}
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Streams of training patches that depend on nothing but a seed and a position, so that a run can be resumed anywhere.
 
-Patches come in blocks: some heads are simulated, each gives many patches, and these are shuffled. A process of its own
-simulates the next block while the network learns from this one, on one thread: how many there are decides the last bit.
+Patches come in blocks: some heads are simulated, each gives many patches, turned over at random, and these are
+shuffled. A process of its own simulates the next block while the network learns from this one, on one thread: how many
+there are decides the last bit.
 """
 
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from qsmbids.core.grid import embed, embed_mask
 from qsmbids.core.inversion.strength import automatic_strength
 from qsmbids.networks.autoqsm import start_direct
+from qsmbids.core.inversion.variational import invert_tv
 from qsmbids.networks.pocsnet import start
 from qsmbids.networks.shells import begin
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
@@ -41,6 +44,8 @@ class PatchStream:
         Of what is simulated: `heads.training_head` or `shapes.training_shapes`, the latter twice as long as a patch.
     noise : float, optional
         As the one of these.
+    sparse : bool, default False
+        Whether inversions begin with the map of total variation.
     patch : int, default 64
         Voxels along each side, at least `SHORTEST`.
     heads, patches : int
@@ -49,8 +54,8 @@ class PatchStream:
         Patches in a batch; divides heads times patches.
     """
 
-    def __init__(self, anatomies, seed, *, target='chi', kind='heads', noise=None, patch=64, heads=8, patches=24,
-                 batch=4):
+    def __init__(self, anatomies, seed, *, target='chi', kind='heads', noise=None, sparse=False, patch=64, heads=8,
+                 patches=24, batch=4):
         if heads * patches % batch:
             raise ValueError(f'batch is {batch}, must divide the {heads * patches} patches of a block')
         if patch < SHORTEST:
@@ -58,7 +63,7 @@ class PatchStream:
         for name, value, known in (('target', target, TARGETS), ('kind', kind, KINDS)):
             if value not in known:
                 raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
-        self._settings = [str(path) for path in anatomies], seed, target, kind, noise, patch, heads, patches
+        self._settings = [str(path) for path in anatomies], seed, target, kind, noise, sparse, patch, heads, patches
         self.batch = batch
         self._batches = heads * patches // batch
 
@@ -74,23 +79,60 @@ class PatchStream:
                 current, block = following.result(), block + 1
                 following = pool.submit(make_block, *self._settings, block)
                 for n in range(at, self._batches):
-                    yield {name: values[n * self.batch:(n + 1) * self.batch] for name, values in current.items()}
+                    yield current.patches(n * self.batch, (n + 1) * self.batch)
                 at = 0
 
 
-def make_block(anatomies, seed, target, kind, noise, patch, heads, patches, block):
-    """Return the patches of a block in random order.
+@dataclass(frozen=True)
+class Block:
+    """Heads, and where to cut them.
 
-    Returns
-    -------
-    dict of ndarray
-        What a network's `prepare` uses. With the target ``'chi'``: field, first, data, chi (float16, divided by the
-        scale), mask (bool), all of shape ``(n, patch, patch, patch)``; strength, scale, shape (n,); voxel_size, b0_dir,
-        shape (n, 3). With the target ``'local'``: total, local (float32, ppm), first (float16, divided by the scale),
-        mask and known (bool), scale, voxel_size, b0_dir.
+    Attributes
+    ----------
+    heads : list of tuple
+        Volumes and numbers of each, dicts.
+    cuts : list of tuple
+        Which head, the corner of the patch, and the axes along which it is turned over.
+    patch : int
+        Voxels along each side of a patch.
     """
+
+    heads: list
+    cuts: list
+    patch: int
+
+    def patches(self, begin=0, end=None):
+        """Return the patches from `begin` to before `end`.
+
+        Returns
+        -------
+        dict of ndarray
+            What a network's `prepare` uses. With the target ``'chi'``: field, first, linear, data, chi (float16,
+            divided by the scale), mask (bool), all of shape ``(n, patch, patch, patch)``; strength, scale, shape
+            (n,); voxel_size, b0_dir, shape (n, 3). With the target ``'local'``: total, local (float32, ppm), first
+            (float16, divided by the scale), mask and known (bool), scale, voxel_size, b0_dir. With the target
+            ``'direct'``: total (float32) and chi (float16), divided by the scale, mask, scale, voxel_size, b0_dir.
+        """
+        found = [self._cut(*cut) for cut in self.cuts[begin:end]]
+        return {name: np.stack([patch[name] for patch in found]) for name in found[0]}
+
+    def _cut(self, head, corner, turned):
+        volumes, numbers = self.heads[head]
+        cut = tuple(slice(c, c + self.patch) for c in corner)
+        signs = np.array([-1. if axis in turned else 1. for axis in range(3)])
+        patches = {}
+        for name, volume in volumes.items():
+            part = volume[cut]
+            if part.shape != (self.patch,) * 3:
+                part = np.pad(part, [(0, self.patch - n) for n in part.shape])
+            patches[name] = np.flip(part, turned)
+        return patches | numbers | {'b0_dir': numbers['b0_dir'] * signs}
+
+
+def make_block(anatomies, seed, target, kind, noise, sparse, patch, heads, patches, block):
+    """Return the heads of a `Block` and its cuts in random order; the middles of the patches lie in the mask."""
     rng = np.random.Generator(np.random.PCG64([seed, block]))
-    samples = []
+    prepared, cuts = [], []
     for n in range(heads):
         if kind == 'shapes':
             head = training_shapes(2 * patch, [seed, block, n], noise=noise)
@@ -99,52 +141,50 @@ def make_block(anatomies, seed, target, kind, noise, patch, heads, patches, bloc
             sample = head_from_labels(*load_labels(path)) if path else digital_head
             head = training_head(sample, [seed, block, n], noise=noise,
                                  **({} if target == 'chi' else {'removals': {'none': 1.}}))
-        samples += cut_patches(head, target, patch, patches, rng)
-    order = rng.permutation(len(samples))
-    return {name: np.stack([samples[n][name] for n in order]) for name in samples[0]}
+        prepared.append(prepare_head(head, target, rng, sparse))
+        mask = prepared[-1][0]['mask']
+        at = np.argwhere(mask)
+        limit = np.maximum(np.array(mask.shape) - patch, 0)
+        for middle in at[rng.integers(len(at), size=patches)]:
+            turned = tuple(int(axis) for axis in np.flatnonzero(rng.random(3) < .5))
+            cuts.append((n, np.clip(middle - patch // 2, 0, limit), turned))
+    return Block(prepared, [cuts[n] for n in rng.permutation(len(cuts))], patch)
 
 
-def cut_patches(head, target, patch, count, rng):
-    """Return patches of a head as dicts; their middles lie in the mask."""
+def prepare_head(head, target, rng, sparse=False):
+    """Return the volumes that patches are cut from and the numbers that go with all of them, two dicts."""
     prepare = {'chi': _inversion, 'local': _background, 'direct': _direct}[target]
-    volumes, numbers, shape = prepare(head, rng)
-    numbers |= {'voxel_size': np.array(head.voxel_size), 'b0_dir': np.array(head.b0_dir)}
-    at = np.argwhere(volumes['mask'][tuple(slice(n) for n in shape)])
-    limit = np.maximum(np.array(volumes['mask'].shape) - patch, 0)
-    found = []
-    for middle in at[rng.integers(len(at), size=count)]:
-        corner = np.clip(middle - patch // 2, 0, limit)
-        cut = tuple(slice(c, c + patch) for c in corner)
-        found.append({name: volume[cut].copy() for name, volume in volumes.items()} | numbers)
-    return found
+    volumes, numbers = prepare(head, rng, sparse)
+    return volumes, numbers | {'voxel_size': np.array(head.voxel_size), 'b0_dir': np.array(head.b0_dir)}
 
 
-def _inversion(head, rng):
-    """Return the volumes and the numbers that an inversion learns from, and how much of the volumes the box is."""
+def _inversion(head, rng, sparse):
+    """Return the volumes and the numbers that an inversion learns from."""
     strength = automatic_strength(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, penalty='identity')
     # The level that the network is told is not always the right one.
     strength *= np.exp(.25 * rng.standard_normal())
-    begun = start(head.field, head.mask, head.voxel_size, head.b0_dir, strength)
+    first = invert_tv(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, lambda_=automatic_strength(
+        head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, penalty='tv')) if sparse else None
+    begun = start(head.field, head.mask, head.voxel_size, head.b0_dir, strength, first)
     volumes = {'chi': embed(head.chi, head.mask, begun.box, begun.mask.shape) / np.float32(begun.scale),
-               'field': begun.field, 'first': begun.first, 'data': begun.data}
+               'field': begun.field, 'first': begun.first, 'linear': begun.linear, 'data': begun.data}
     volumes = {name: volume.astype(np.float16) for name, volume in volumes.items()} | {'mask': begun.mask}
-    return volumes, {'strength': np.float32(strength), 'scale': np.float32(begun.scale)}, begun.box_shape
+    return volumes, {'strength': np.float32(strength), 'scale': np.float32(begun.scale)}
 
 
-def _background(head, rng):
+def _background(head, *_):
     """Return the same for background removal."""
     begun, _ = begin(head.total, head.mask, head.voxel_size)
-    shape = head.mask[begun.box].shape
     volumes = {'total': begun.total * np.float32(begun.scale),
                'local': embed(head.local, head.mask, begun.box, begun.mask.shape),
                'first': begun.first.astype(np.float16), 'mask': begun.mask, 'known': begun.known}
-    return volumes, {'scale': np.float32(begun.scale)}, shape
+    return volumes, {'scale': np.float32(begun.scale)}
 
 
-def _direct(head, _):
+def _direct(head, *_):
     """Return the same for inversion of the total field."""
     begun = start_direct(head.total, head.mask, head.voxel_size)
     size = begun.total.shape
     volumes = {'total': begun.total, 'mask': embed_mask(head.mask, begun.box, size),
                'chi': (embed(head.chi, head.mask, begun.box, size) / np.float32(begun.scale)).astype(np.float16)}
-    return volumes, {'scale': np.float32(begun.scale)}, head.mask[begun.box].shape
+    return volumes, {'scale': np.float32(begun.scale)}

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from qsmbids.core.dipole import forward_field
-from qsmbids.core.inversion.strength import noise_share
+from qsmbids.core.inversion.strength import automatic_strength, noise_share
+from qsmbids.core.inversion.variational import invert_tv
 from qsmbids.networks import weights
 from qsmbids.networks.case import Case
 from qsmbids.networks.inversion import fit, invert_deepqsm, invert_dll2, invert_fine, invert_pocsnet2, unfamiliar
@@ -55,6 +56,19 @@ def test_maps_go_with_the_field(scene, stored, scale):
     for invert, name in ((invert_pocsnet2, 'pocsnet2'), (invert_deepqsm, 'deepqsm'), (invert_dll2, 'pocsnet2')):
         one, scaled = (invert(f, mask, VOXEL, b0_dir=B0, weights=stored[name]) for f in (field, scale * field))
         assert np.abs(scaled / scale - one).max() < 1e-3 * np.abs(one).max()
+
+
+@pytest.mark.parametrize('voxel_size', [(1, 1.1, 1.2), (.7, .7, .7)])
+def test_a_network_that_has_not_learned_leaves_the_map_that_it_begins_with(scene, tmp_path, voxel_size):
+    field, mask = scene
+    path = str(tmp_path / 'new.safetensors')
+    weights.save_weights(POCSnet2(width=4, unrolls=1, begin='tv'), path, 'pocsnet2',
+                         {'width': 4, 'unrolls': 1, 'begin': 'tv'}, {})
+    weight = np.random.default_rng(1).random(mask.shape).astype(np.float32)
+    geometry = {'b0_dir': B0, 'weight': weight}
+    first = invert_tv(field, mask, voxel_size, **geometry, lambda_=automatic_strength(
+        field, mask, voxel_size, penalty='tv', **geometry))
+    assert np.allclose(invert_pocsnet2(field, mask, voxel_size, weights=path, **geometry), first, atol=1e-6)
 
 
 def test_companions(scene, stored):

@@ -78,7 +78,7 @@ def test_turns_grow_with_the_share_of_the_steps(tmp_path):
     run = loop._Run(recipe(unrolls={'0': 1, '0.5': 3}, averaging=0.), tmp_path, 'cpu')
     turns = []
     for _ in range(6):
-        run.learn(make_block([], 1, 'local', 'shapes', None, 24, 1, 2, 0))
+        run.learn(make_block([], 1, 'local', 'shapes', None, False, 24, 1, 2, 0).patches())
         turns.append(run.network.unrolls)
     assert turns == [1, 1, 1, 3, 3, 3]
 
@@ -86,7 +86,7 @@ def test_turns_grow_with_the_share_of_the_steps(tmp_path):
 def test_the_mean_follows_and_the_loss_falls(tmp_path):
     torch.manual_seed(0)
     run = loop._Run(recipe('sharqnet', steps=60, architecture={'width': 8}, learning_rate=5e-3), tmp_path, 'cpu')
-    block = make_block([], 1, 'local', 'shapes', None, 24, 1, 2, 0)
+    block = make_block([], 1, 'local', 'shapes', None, False, 24, 1, 2, 0).patches()
     for _ in range(40):
         run.learn(block)
     assert run.losses[-1] < .8 * run.losses[0]

@@ -6,12 +6,18 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from qsmbids.core.grid import bounding_box
+from qsmbids.networks.autoqsm import AutoQSM
 from qsmbids.networks.pocsnet import POCSnet2
 from qsmbids.networks.shells import POCSnet1, SHARQnet
 from qsmbids.training.shapes import training_shapes
-from qsmbids.training.streams import PatchStream, cut_patches, make_block
+from qsmbids.training.streams import Block, PatchStream, make_block, prepare_head
 
 SHAPES = {'kind': 'shapes', 'patch': 24, 'heads': 2, 'patches': 3, 'batch': 2}
+
+
+def block(*, seed=7, target='chi', sparse=False, patch=24, heads, patches, number=0):
+    return make_block([], seed, target, 'shapes', None, sparse, patch, heads, patches, number)
 
 
 def same(one, other):
@@ -30,7 +36,7 @@ def test_batches_depend_on_seed_and_position_only():
     # The second batch of the second block.
     with closing(stream.batches(4)) as batches:
         assert same(next(batches), found[4])
-    blocks = [make_block([], 7, 'local', 'shapes', None, 24, 2, 3, n) for n in range(2)]
+    blocks = [block(target='local', number=n, heads=2, patches=3).patches() for n in range(2)]
     whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     for n, batch in enumerate(found):
         assert same(batch, {name: values[2 * n:2 * n + 2] for name, values in whole.items()})
@@ -38,36 +44,47 @@ def test_batches_depend_on_seed_and_position_only():
 
 
 def test_seeds_differ():
-    one, other = (make_block([], seed, 'chi', 'shapes', None, 16, 1, 1, 0) for seed in (1, 2))
+    one, other = (block(seed=seed, patch=16, heads=1, patches=1).patches() for seed in (1, 2))
     assert not np.array_equal(one['chi'], other['chi'])
 
 
-@pytest.mark.parametrize('target, volumes', [('chi', {'chi', 'field', 'first', 'data', 'mask'}),
-                                             ('local', {'total', 'local', 'first', 'mask', 'known'})])
-def test_patches_hold_what_their_networks_ask_for(head, target, volumes):
-    patches = cut_patches(head, target, 24, 2, np.random.default_rng(0))
-    assert {name for name, value in patches[0].items() if value.ndim == 3} == volumes
-    assert all(patch[name].shape == (24,) * 3 for patch in patches for name in volumes)
-    assert all(patch['mask'].any() for patch in patches)
-    batch = {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
-    for network in (POCSnet2(width=4),) if target == 'chi' else (POCSnet1(width=4), SHARQnet(width=4)):
-        inputs, truth, mask = network.prepare(batch, 'cpu')
-        assert network(**inputs)[0].shape == truth.shape == mask.shape
+@pytest.mark.parametrize('network, volumes', [
+    (POCSnet2(width=4), {'chi', 'field', 'first', 'linear', 'data', 'mask'}),
+    (POCSnet2(width=4, begin='tv'), {'chi', 'field', 'first', 'linear', 'data', 'mask'}),
+    (POCSnet1(width=4), {'total', 'local', 'first', 'mask', 'known'}),
+    (SHARQnet(width=4), {'total', 'local', 'first', 'mask', 'known'}),
+    (AutoQSM(width=4), {'total', 'chi', 'mask'})])
+def test_patches_hold_what_their_networks_ask_for(network, volumes):
+    sparse = getattr(network, 'begin', '') == 'tv'
+    batch = block(target=network.target, sparse=sparse, heads=1, patches=2).patches()
+    assert {name for name, value in batch.items() if value.ndim == 4} == volumes
+    assert all(batch[name].shape == (2, 24, 24, 24) for name in volumes)
+    assert all(mask.any() for mask in batch['mask'])
+    inputs, truth, mask = network.prepare(batch, 'cpu')
+    assert network(**inputs)[0].shape == truth.shape == mask.shape
+    if 'linear' in volumes:
+        assert sparse != np.array_equal(batch['first'], batch['linear'])
 
 
-def test_patches_are_parts_of_the_head(head):
-    rng = np.random.default_rng(0)
-    for patch in cut_patches(head, 'local', 16, 2, rng):
-        at = np.argwhere(head.local == patch['local'][8, 8, 8]) - 8
-        cuts = [tuple(slice(n, n + 16) for n in corner) for corner in at]
-        assert any(np.array_equal(head.local[cut], patch['local']) and np.allclose(head.total[cut], patch['total'],
-                                                                                 atol=1e-5) for cut in cuts)
-        assert not (patch['known'] & ~patch['mask']).any()
+def test_patches_are_parts_of_the_head_turned_over(head):
+    volumes, numbers = prepare_head(head, 'local', np.random.default_rng(0))
+    turns = [(), (0,), (1, 2)]
+    found = Block([(volumes, numbers)], [(0, (3, 4, 5), turned) for turned in turns], 16).patches()
+    for n, turned in enumerate(turns):
+        for name in volumes:
+            assert np.array_equal(np.flip(found[name][n], turned), volumes[name][3:19, 4:20, 5:21])
+        signs = [-1 if axis in turned else 1 for axis in range(3)]
+        assert np.allclose(found['b0_dir'][n], signs * np.array(head.b0_dir))
+    assert not (volumes['known'] & ~volumes['mask']).any()
+    box = bounding_box(head.mask)
+    inside = tuple(slice(side.stop - side.start) for side in box)
+    assert np.allclose(volumes['total'][inside], (head.total * head.mask)[box], atol=1e-5)
 
 
 def test_a_patch_may_be_longer_than_the_head(head):
-    patch, = cut_patches(head, 'local', 64, 1, np.random.default_rng(0))
-    assert patch['mask'].sum() == head.mask.sum()
+    prepared = prepare_head(head, 'local', np.random.default_rng(0))
+    patch = Block([prepared], [(0, (0, 0, 0), (1,))], 64).patches()
+    assert patch['mask'].shape == (1, 64, 64, 64) and patch['mask'].sum() == head.mask.sum()
 
 
 def test_shapes_have_the_noise_that_was_asked_for():

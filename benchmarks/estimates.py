@@ -11,7 +11,6 @@ the command itself and prints estimated and measured seconds and peak memory (al
 
 import argparse
 import ctypes
-import itertools
 import json
 import os
 import re
@@ -38,6 +37,7 @@ from qsmbids.workflows.run import configure_nipype
 # Voxels along an edge, and echoes.
 CASES = ((48, 3), (64, 1), (64, 3), (64, 8), (96, 3), (128, 4))
 FIELD_OF_VIEW = 210.0  # mm
+_QUICK = ['--inversion', 'tkd', '--level', 'minimal']
 
 
 def make(root, size, echoes):
@@ -89,19 +89,17 @@ def measure(root, out, label, flags):
 
 
 def variants():
-    """Yield (case, flags): the defaults at all sizes, every other method at two."""
-    for case in CASES:
-        yield case, ['--chi-separation'] if case[1] > 1 else []
+    """Return (case, flags), small ones first: the defaults at all sizes, every other method at two."""
+    found = [(case, ['--chi-separation'] if case[1] > 1 else []) for case in CASES]
     for case in ((48, 3), (64, 3)):
-        yield case, ['--inversion', *(n for n, m in INVERSION.items() if not m.weights), '--weighting', 'certainty']
-        for name in BACKGROUND:
-            yield case, ['--background', name, '--inversion', 'tkd', '--level', 'minimal']
-        for name in UNWRAPPING:
-            yield case, ['--unwrapping', name, '--echo-fit', 'linear', '--inversion', 'tkd', '--level', 'minimal']
-        for name in RELAXOMETRY:
-            yield case, ['--relaxometry', name, '--inversion', 'tkd']
-        yield case, ['--two-pass', '--inversion', 'tkd']
-        yield case, ['--inversion', *(n for n, m in INVERSION.items() if m.weights)]
+        found += [(case, flags) for flags in (
+            ['--inversion', *(n for n, m in INVERSION.items() if not m.weights), '--weighting', 'certainty'],
+            *(['--background', name, *_QUICK] for name in BACKGROUND),
+            *(['--unwrapping', name, '--echo-fit', 'linear', *_QUICK] for name in UNWRAPPING),
+            *(['--relaxometry', name, '--inversion', 'tkd'] for name in RELAXOMETRY),
+            ['--two-pass', *_QUICK],
+            ['--inversion', *(n for n, m in INVERSION.items() if m.weights), '--level', 'minimal'])]
+    return sorted(found, key=lambda variant: variant[0][0])
 
 
 def fit(rows):
@@ -110,12 +108,16 @@ def fit(rows):
     matrix = np.stack([np.ones_like(size), size, size * echoes], 1)
     if len(set(echoes)) < 2:
         matrix[:, 2] = 0
-    found = linprog(matrix.sum(0) + 1e-9, A_ub=-matrix, b_ub=-seconds, bounds=(0, None))
+    if len(set(size)) < 2:
+        matrix[:, 0] = 0
+    # No more is fixed than the median, so that what is flat among small volumes still grows.
+    found = linprog(matrix.sum(0) + 1e-9, A_ub=-matrix, b_ub=-seconds,
+                    bounds=[(0, np.median(seconds)), (0, None), (0, None)])
     return [float(f'{value:.3g}') for value in found.x]
 
 
 def costs(root, out, write):
-    rows, known = [], root.parent / 'measured.json'  # a second call goes on from what was measured
+    known = root.parent / 'measured.json'  # a second call goes on from what was measured
     measured = json.loads(known.read_text()) if known.exists() else {}
     for case, flags in variants():
         label = make(root, *case)
@@ -126,21 +128,29 @@ def costs(root, out, write):
                 measure(root, out, label, flags)
             measured[name] = measure(root, out, label, flags)
             known.write_text(json.dumps(measured))
-        rows += measured[name]
-    rows.sort(key=lambda row: row[0])
-    table = {}
+            table = fit_all(sum(measured.values(), []))
+            if write:
+                write_table(table)
+    print_table(sum(measured.values(), []), table)
+
+
+def fit_all(rows):
+    keys = sorted({row[0] for row in rows} - {'IdentityInterface'})
+    return {key: fit([row for row in rows if row[0] == key]) for key in keys}
+
+
+def print_table(rows, table):
     print(f'{"step":38s} {"s":>7s} {"s/Mvox":>8s} {"s/Mvox/echo":>11s} {"worst s":>8s} {"GB of stated":>12s}')
-    for key, group in itertools.groupby(rows, key=lambda row: row[0]):
-        group = list(group)
-        table[key] = fit(group)
-        share = max(row[4] / row[5] for row in group)
-        print(f'{key:38s} {table[key][0]:7.2f} {table[key][1]:8.2f} {table[key][2]:11.3f} '
-              f'{max(row[3] for row in group):8.2f} {share:12.0%}')
-    if write:
-        table.pop('IdentityInterface', None)
-        content = {'probe_seconds': float(f'{probe():.3g}'), 'seconds': table}
-        Path(str(COSTS)).write_text(re.sub(r'\[\s+([^\]]+?)\s+\]', lambda m: f'[{" ".join(m[1].split())}]',
-                                           json.dumps(content, indent=2)) + '\n')
+    for key, (fixed, each, echo) in table.items():
+        own = [row for row in rows if row[0] == key]
+        print(f'{key:38s} {fixed:7.2f} {each:8.2f} {echo:11.3f} {max(row[3] for row in own):8.2f} '
+              f'{max(row[4] / row[5] for row in own):12.0%}')
+
+
+def write_table(table):
+    content = {'probe_seconds': float(f'{probe():.3g}'), 'seconds': table}
+    Path(str(COSTS)).write_text(re.sub(r'\[\s+([^\]]+?)\s+\]', lambda m: f'[{" ".join(m[1].split())}]',
+                                       json.dumps(content, indent=2)) + '\n')
 
 
 def main():

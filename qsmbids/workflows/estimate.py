@@ -73,9 +73,11 @@ def _seconds(node, costs, megavoxels, echoes):
     key = cost_key(node.interface)
     if key == 'IdentityInterface':
         return 0.0
-    # What nobody has measured is taken for the slowest of its kind, or of all.
-    kin = [cost for name, cost in costs.items() if name.split(':')[0] == key.split(':')[0]] or list(costs.values())
-    fixed, each, echo = costs.get(key) or max(kin, key=lambda cost: cost[1])
+    if key in costs:
+        fixed, each, echo = costs[key]
+    else:  # what nobody has measured is taken for twice the slowest of its kind, or of all
+        kin = [cost for name, cost in costs.items() if name.split(':')[0] == key.split(':')[0]]
+        fixed, each, echo = (2 * part for part in max(kin or costs.values(), key=lambda cost: cost[1]))
     alone = megavoxels * (each + echo * echoes)
     return _STEP_SECONDS + fixed + alone / (1 + _THREAD_GAIN * (node.n_procs - 1))
 

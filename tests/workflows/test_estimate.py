@@ -93,7 +93,7 @@ def test_estimates_of_one_kind_are_made_once(settings, acquisition, monkeypatch)
     assert len(calls) == 1
 
 
-def test_what_nobody_has_measured_counts_as_the_slowest_of_its_kind():
+def test_what_nobody_has_measured_counts_as_twice_the_slowest_of_its_kind():
     class Invert:
         inputs = SimpleNamespace(method='new')
 
@@ -101,7 +101,7 @@ def test_what_nobody_has_measured_counts_as_the_slowest_of_its_kind():
         inputs = SimpleNamespace()
 
     table = {'Invert:a': [0, 1, 0], 'Invert:b': [0, 5, 0], 'Other': [0, 9, 0]}
-    for interface, expected in ((Invert(), 5), (Unheard(), 9)):
+    for interface, expected in ((Invert(), 10), (Unheard(), 18)):
         node = SimpleNamespace(interface=interface, n_procs=1)
         assert _seconds(node, table, 1.0, 1) == pytest.approx(expected, abs=0.2)
 

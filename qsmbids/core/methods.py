@@ -31,6 +31,8 @@ class Method:
         they show.
     weights : str
         Trained weights that come with qsmbids and that the function cannot do without.
+    takes_total : bool
+        Whether an inversion is given the total field, and no background is removed for it.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Method:
     automatic: tuple = ()
     companions: dict = field(default_factory=dict)
     weights: str = ''
+    takes_total: bool = False
 
     def load(self):
         """Import and return the function."""

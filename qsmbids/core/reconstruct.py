@@ -12,7 +12,7 @@ from qsmbids.core.fieldmap import total_field
 from qsmbids.core.inversion.solve import solve
 from qsmbids.core.masks import brain_mask, reliable_mask, widen_mask
 from qsmbids.core.mending import mend_field
-from qsmbids.core.methods import BACKGROUND, WEIGHTINGS
+from qsmbids.core.methods import BACKGROUND, INVERSION, WEIGHTINGS
 from qsmbids.core.phase import center_frequency
 from qsmbids.core.regions import Reference, find_csf, reference_chi
 from qsmbids.core.relaxometry import R2StarFit, fit_r2star
@@ -174,7 +174,8 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
             fluid, found = find_csf(relaxation.r2star, brain, voxel_size)
             csf = fluid if fluid.any() else None
             warnings += found
-        solution = solve(inversion, local, known, voxel_size, b0_dir=b0_dir, weight=weight,
+        given = (total, reliable) if INVERSION[inversion].takes_total else (local, known)
+        solution = solve(inversion, *given, voxel_size, b0_dir=b0_dir, weight=weight,
                          magnitude=combine_magnitude(echoes.magnitude), csf=csf, parameters=inversion_parameters)
     referenced = reference_chi(solution.chi, known, csf, reference)
     return QSMResult(chi=referenced.chi, qsm_mask=known, brain_mask=brain, reliable_mask=reliable & brain,

@@ -151,7 +151,7 @@ def _chi(method, settings):
         'EstimationParameters': INVERSION[method].parameters(chosen),
         'ConsensusMethod': INVERSION[method].consensus}
     return Output(f'chi_{method}', 'Chimap', method, extra=f'references_{method}', metadata={
-        'Units': 'ppm', **estimation, 'BackgroundRemoval': _algorithm(BACKGROUND, settings['background']),
+        'Units': 'ppm', **estimation, 'BackgroundRemoval': _background(method, settings),
         'FieldMapping': _field_mapping(settings), 'TwoPass': settings['two_pass'],
         'DataWeight': settings['weighting'] if INVERSION[method].takes('weight') else 'none',
         'Preset': settings['preset'], 'PresetDepartures': departures(settings)})
@@ -204,6 +204,13 @@ def _relaxometry_outputs(acquisition, settings):
     metadata = {'EstimationAlgorithm': RELAXOMETRY[method].title, 'EchoTimes': list(acquisition.echo_times)}
     return [Output(port, suffix, method, metadata=metadata | {'Units': units}) for port, suffix, units in
             (('r2star', 'R2starmap', '1/s'), ('t2star', 'T2starmap', 's'), ('s0', 'S0map', 'arbitrary'))]
+
+
+def _background(method, settings):
+    """Return what removed the background for an inversion."""
+    if INVERSION[method].takes_total:
+        return {'Name': 'none: the inversion takes the total field'}
+    return _algorithm(BACKGROUND, settings['background'])
 
 
 def _field_mapping(settings):

@@ -75,7 +75,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
             f'invert_{method}', buffers=24, voxels=voxels, threads=threads)
         refer = numeric_node(ReferenceChi(region=reference), f'reference_{method}', buffers=4, voxels=voxels)
         workflow.connect([
-            (remove_background, invert, [('field', 'field'), ('mask', 'mask')]),
+            (inputnode if INVERSION[method].takes_total else remove_background, invert,
+             [('field', 'field'), ('mask', 'mask')]),
             (inputnode, invert, [('weight', 'weight')]),
             (remove_background, refer, [('mask', 'mask')]),
             (invert, refer, [('chi', 'chi'), ('metadata', 'estimation'), ('warnings', 'warnings')])])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -6,6 +8,7 @@ from qsmbids import QSMResult, reconstruct
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.echoes import combine_magnitude
 from qsmbids.core.inversion.solve import solve
+from qsmbids.core.methods import INVERSION
 from qsmbids.core.phase import center_frequency, ppm_to_radians
 
 CHI, ECHO_TIMES, SNR = 0.1, (0.004, 0.012, 0.020), 40
@@ -128,6 +131,18 @@ def test_medi_gets_magnitude_and_fluid():
     with_magnitude, without = (solve('medi0', result.local_field, result.qsm_mask, **grid, magnitude=volume).chi
                                for volume in (combine_magnitude(magnitude), None))
     assert np.allclose(result.chi, with_magnitude, atol=1e-5) and not np.allclose(result.chi, without, atol=1e-3)
+
+
+def test_a_method_that_takes_the_total_field_gets_it(monkeypatch):
+    phase, magnitude, mask, _ = scan(sphere)
+    given = dict(b0_tesla=3, voxel_size=(1, 1, 1), mask=mask, phase_units='rad', inversion='tkd', background='vsharp',
+                 reference='none')
+    local = reconstruct(phase, magnitude, ECHO_TIMES, **given)
+    monkeypatch.setitem(INVERSION, 'tkd', replace(INVERSION['tkd'], takes_total=True))
+    total = reconstruct(phase, magnitude, ECHO_TIMES, **given)
+    assert np.array_equal(local.total_field, total.total_field) and np.array_equal(local.qsm_mask, total.qsm_mask)
+    assert not total.chi[~total.qsm_mask].any()
+    assert np.linalg.norm(total.chi) > 2 * np.linalg.norm(local.chi)  # the bubble's field is in it
 
 
 def test_what_is_missing_is_named():

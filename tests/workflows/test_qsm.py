@@ -1,5 +1,7 @@
 """The workflow from total field to susceptibility, run on a small volume."""
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from qsmbids.core.background.pdf import remove_background_pdf
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.inversion.solve import solve
+from qsmbids.core.methods import INVERSION
 from qsmbids.workflows.qsm import init_qsm_wf
 from qsmbids.workflows.twopass import init_two_pass_wf
 
@@ -75,3 +78,11 @@ def test_both_passes_get_them():
             edge = inner._graph.get_edge_data(inner.get_node('inputnode'), inner.get_node(f'invert_{method}'))
             given = {target for _, target in edge['connect']}
             assert ({'magnitude', 'csf'} <= given) == (method == 'medi0')
+
+
+def test_a_method_that_takes_the_total_field_gets_it(run, volumes, monkeypatch):
+    monkeypatch.setitem(INVERSION, 'tkd', replace(INVERSION['tkd'], takes_total=True))
+    options = dict(background='vsharp', inversion=('medi0', 'tkd'), reference='none', voxels=9000, **GRID)
+    found = run(init_qsm_wf(name='total', **options), ('field', 'mask'))
+    assert np.array_equal(found['tkd'], solve('tkd', volumes['field'], volumes['mask'], **GRID).chi)
+    assert np.array_equal(found['medi0'], solve('medi0', found['local'], found['known'] > 0, **GRID).chi)

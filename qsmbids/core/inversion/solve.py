@@ -34,14 +34,14 @@ class Solution:
 
 def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, magnitude=None, csf=None,
           parameters=None):
-    """Compute susceptibility from the local field.
+    """Compute susceptibility from the field.
 
     Parameters
     ----------
     name : str
         In :data:`qsmbids.core.methods.INVERSION`.
     field : ndarray, shape (nx, ny, nz)
-        Local field in ppm.
+        Local field in ppm; the total field for a method that takes it.
     mask : ndarray of bool, shape (nx, ny, nz)
         Where the field is known.
     voxel_size : sequence of float

@@ -49,9 +49,9 @@ def start_direct(field, mask, voxel_size):
     box = bounding_box(mask)
     filtered = BallFilter(mask[box], ball_radius(RADIUS, voxel_size), voxel_size)
     inside = np.where(mask[box], field[box], 0).astype(np.float32)
-    scale = float(np.sqrt(np.mean(np.square(filtered(inside)[filtered.kept]), dtype=float))) or 1.
+    scale = float(np.sqrt(np.mean(np.square(filtered(inside)[filtered.kept]), dtype=float)))
     total = embed(field - np.float32(field[mask].mean(dtype=float)), mask, box, fast_size(mask[box].shape))
-    total /= np.float32(scale)
+    total /= np.float32(scale or 1)
     return DirectStart(total, scale, box)
 
 

@@ -7,10 +7,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from qsmbids.files import FileError
+from qsmbids.networks.autoqsm import AutoQSM
 from qsmbids.networks.pocsnet import DeepQSM, POCSnet2
 from qsmbids.networks.shells import POCSnet1, SHARQnet
 
-NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM, 'pocsnet1': POCSnet1, 'sharqnet': SHARQnet}
+NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM, 'pocsnet1': POCSnet1, 'sharqnet': SHARQnet,
+            'autoqsm': AutoQSM}
 
 
 def save_weights(network, path, name, architecture, card):

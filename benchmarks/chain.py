@@ -1,39 +1,52 @@
 """Where the chain from phase to susceptibility loses quality, step by step, against a simulated truth.
 
     python benchmarks/chain.py [--labels FILE [--seed 1] | --phantom DIR] [--tesla 3] [--backgrounds pdf vsharp]
-                               [--inversions tv rts] [--folder DIR]
+                               [--inversions tv rts] [--starts local noisy total true estimated] [--folder DIR]
+                               [--picture docs/images/inversions.png]
 
-Scores the inversion of the true local field, the background removal of the true total field, and everything from the
-phase, with the true brain mask (as a mask that is given, with its margin) and with the estimated one, for the
-background methods and inversions asked for.
+Starts from the true local field (the inversion alone), the same with white noise, the true total field in the true
+mask (background removal and inversion), and the phase, with the true brain mask (as a mask that is given, with its
+margin) and with the estimated one. From each, every background method goes with the first of the inversions, and every
+inversion with the first of the background methods.
 All scores are taken in the true brain mask, whatever the method leaves of it: what it does not cover counts as zero,
-and `covered` says how much that is. NRMSE (%) and correlation of the local field; the same and XSIM of the map.
+and `covered` says how much that is. NRMSE and HFEN (%), correlation and XSIM, of the local field and of the map; `own`
+is the NRMSE of the local field in the mask that the background method leaves.
 
-The head is the one of `pipeline.py`, simulated once at 3 T, or one made of a label map (FreeSurfer's ids), or of the
-labels of the 2019 challenge's head (`labels.nii.gz` and `mask.nii.gz` in one folder).
+The head is the one of `pipeline.py`, or one made of a label map (FreeSurfer's ids), or of the labels of the 2019
+challenge's head (`labels.nii.gz` and `mask.nii.gz` in one folder). The picture shows three slices through the middle of
+the maps from the noisy field, the truth first, from -0.1 to 0.15 ppm.
 """
 
 import argparse
 import json
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel
 import numpy as np
+from challenge2016 import draw
 from pipeline import ECHO_TIMES
 from pipeline import simulate as simulate_bids
 
-from qsmbids.core.echoes import prepare_echoes
-from qsmbids.core.fieldmap import total_field
 from qsmbids.core.certainty import residual_weight
+from qsmbids.core.echoes import combine_magnitude, prepare_echoes
+from qsmbids.core.fieldmap import total_field
+from qsmbids.core.inversion.solve import solve
 from qsmbids.core.masks import brain_mask, reliable_mask, widen_mask
 from qsmbids.core.mending import mend_field
 from qsmbids.core.methods import BACKGROUND, INVERSION
-from qsmbids.core.metrics import xsim
+from qsmbids.core.metrics import hfen, nrmse, xsim
 from qsmbids.core.phase import center_frequency
+from qsmbids.core.regions import find_csf
+from qsmbids.core.relaxometry import fit_r2star
 from qsmbids.core.threads import use_threads
 
+NOISE = 1.15e-3    # ppm, of the field of these echoes at 3 T and an SNR of 40
+STARTS = 'local', 'noisy', 'total', 'true', 'estimated'
+SCORES = '{:>6} {:>6} {:>6} {:>6}'.format('NRMSE', 'r', 'HFEN', 'XSIM')
+HEADER = f'{"start":10}{"backgr.":8}{"covered":>7} {SCORES} {"own":>6}   {"inversion":9}{SCORES} {"s":>6}'
 VOXEL_SIZE = (1., 1., 1.)
 THRESHOLD = 0.3  # of the relative residual, as in a run
 SHAPE = (160, 160, 160)
@@ -58,6 +71,12 @@ def from_bids(folder):
     echoes = prepare_echoes(magnitude, phase, phase_units=sidecar['Units'], manufacturer=sidecar['Manufacturer'])
     truth = np.load(bids.parent / 'truth.npz')
     return SimpleNamespace(**truth, magnitude=echoes.magnitude, phase=echoes.phase)
+
+
+def from_code(tesla):
+    """Scan the head of `pipeline.py` at another field strength."""
+    from qsmbids.simulation.head import digital_head
+    return scan_head(lambda size, grid: digital_head(size, grid, seed=5), SHAPE, (0, -17, 12), tesla, 6)
 
 
 def from_labels(path, seed, tesla):
@@ -103,31 +122,57 @@ def scan_head(sample, shape, middle, tesla, seed):
 
 
 def score(found, truth, mask):
-    x, t = (v[mask] - v[mask].mean() for v in (found, truth))
-    return f'{100 * np.linalg.norm(x - t) / np.linalg.norm(t):6.1f} {np.corrcoef(x, t)[0, 1]:5.3f}'
+    """Return NRMSE, correlation, HFEN and XSIM of a volume, as text; its mean does not count."""
+    x, t = (v - v[mask].mean() for v in (found, truth))
+    return (f'{nrmse(x, t, mask):6.1f} {np.corrcoef(x[mask], t[mask])[0, 1]:6.3f} {hfen(x, t, mask):6.1f} '
+            f'{xsim(x, t, mask):6.3f}')
 
 
-def score_maps(inversions, head, field, mask, weight=None):
-    """Return the scores of the map of each inversion, as text."""
-    texts = []
-    for name in inversions:
-        method = INVERSION[name]
-        chi = method.load()(field, mask, VOXEL_SIZE, **({'weight': weight} if method.takes('weight') else {}))
-        chi -= chi[head.mask].mean() * head.mask
-        truth = head.chi - head.chi[head.mask].mean()
-        texts.append(f'{score(chi, head.chi, head.mask)} {xsim(chi, truth, head.mask):5.3f}')
-    return '   '.join(texts)
+def print_map(name, head, field, mask, start, beside):
+    """Invert `field`, print what led there, `start`, and the scores of the map; return it."""
+    began = time.process_time()
+    chi = solve(name, field, mask, VOXEL_SIZE, **beside).chi
+    seconds = time.process_time() - began
+    print(f'{start} {name:9}{score(chi, head.chi, head.mask)} {seconds:6.1f}', flush=True)
+    return chi
 
 
-def print_chain(options, head, title, field, mask, weight=None, within=True):
-    """Print a line per background method: the local field's score, then that of the map of each inversion."""
-    print(f'\n{title}')
-    for name in options.backgrounds:
-        local, known = BACKGROUND[name].load()(field, mask, VOXEL_SIZE)
+def print_inversions(options, head, beside):
+    """Print the inversions of the true local field, as it is and with noise; draw the maps of the latter."""
+    noise = np.float32(NOISE) * np.random.default_rng(1).standard_normal(head.mask.shape, dtype=np.float32)
+    for start, field in (('local', head.local), ('noisy', (head.local + noise) * head.mask)):
+        if start in options.starts:
+            maps = {name: print_map(name, head, field, head.mask, f'{start:56}', beside) for name in options.inversions}
+            if options.picture and start == 'noisy':
+                middle = np.argwhere(head.mask).mean(axis=0).astype(int)
+                slices = [(*[slice(None)] * axis, middle[axis]) for axis in (2, 0, 1)]
+                draw({'truth': (head.chi - head.chi[head.mask].mean()) * head.mask} | maps, options.picture, slices)
+
+
+def print_chain(options, head, title, field, mask, beside, within=True):
+    """Print a line for each background method with the first inversion, and each inversion with the first method."""
+    for background in options.backgrounds:
+        local, known = BACKGROUND[background].load()(field, mask, VOXEL_SIZE)
         local, known = local * within, known & within
-        covered = (known & head.mask).sum() / head.mask.sum()
-        print(f'{name:10} {covered:8.1%} {score(local, head.local, head.mask)}   '
-              + score_maps(options.inversions, head, local, known, weight), flush=True)
+        seen = known & head.mask
+        own = nrmse(local, head.local, seen)
+        start = (f'{title:10}{background:8}{seen.sum() / head.mask.sum():7.1%} '
+                 f'{score(local, head.local, head.mask)} {own:6.1f}  ')
+        for name in options.inversions if background == options.backgrounds[0] else options.inversions[:1]:
+            print_map(name, head, local, known, start, beside)
+
+
+def print_phase(options, head, title, mask, region, beside):
+    """Print the chains from the phase: `mask` is the brain, `region` what is known around it."""
+    frequency = center_frequency(options.tesla)
+    field = total_field(head.phase, head.magnitude, ECHO_TIMES, region, VOXEL_SIZE, frequency)
+    reliable = reliable_mask(region, field.residual, field.quality, within=mask, threshold=THRESHOLD)
+    mended = mend_field(field.field, reliable, field.residual, field.quality, head.magnitude, ECHO_TIMES, VOXEL_SIZE,
+                        frequency, threshold=THRESHOLD).field
+    error = np.std((mended - head.field)[reliable & head.mask])
+    print(f'# {title} mask: field error {1e3 * error:.2f} ppb')
+    beside = beside | {'weight': residual_weight(field.residual, reliable, THRESHOLD)}
+    print_chain(options, head, title, mended, reliable, beside, mask)
 
 
 def main():
@@ -140,29 +185,27 @@ def main():
     parser.add_argument('--tesla', type=float, default=3.)
     parser.add_argument('--backgrounds', nargs='+', choices=tuple(BACKGROUND), default=list(BACKGROUND))
     parser.add_argument('--inversions', nargs='+', choices=tuple(INVERSION), default=['tv'])
+    parser.add_argument('--starts', nargs='+', choices=STARTS, default=STARTS)
+    parser.add_argument('--picture', type=Path)
     options = parser.parse_args()
-    if not (options.labels or options.phantom) and options.tesla != 3:
-        parser.error('the head of pipeline.py is scanned at 3 T')
-    frequency = center_frequency(options.tesla)
     with use_threads(options.threads):
         head = (from_labels(options.labels, options.seed, options.tesla) if options.labels
-                else from_phantom(options.phantom, options.tesla) if options.phantom else from_bids(options.folder))
+                else from_phantom(options.phantom, options.tesla) if options.phantom
+                else from_bids(options.folder) if options.tesla == 3 else from_code(options.tesla))
         brain = brain_mask(head.magnitude, VOXEL_SIZE)
-        print(f'estimated brain mask: Dice {2 * (brain & head.mask).sum() / (brain.sum() + head.mask.sum()):.3f}\n'
-              f'{"":10} {"covered":>8} {"local field":>12}   '
-              + '   '.join(f'{name:>18}' for name in options.inversions))
-        print(f'{"true local field":32}   ' + score_maps(options.inversions, head, head.local, head.mask))
-        print_chain(options, head, 'true total field, true mask', head.field, head.mask)
+        fluid = find_csf(fit_r2star(head.magnitude, ECHO_TIMES, head.mask).r2star, head.mask, VOXEL_SIZE)[0]
+        beside = {'magnitude': combine_magnitude(head.magnitude), 'csf': fluid}
+        dice = 2 * (brain & head.mask).sum() / (brain.sum() + head.mask.sum())
+        print(f'# {options.labels or options.phantom or "head of pipeline.py"}, {options.tesla} T, true local field '
+              f'{1e3 * head.local[head.mask].std():.2f} ppb, estimated brain mask: Dice {dice:.3f}')
+        print(HEADER, flush=True)
+        print_inversions(options, head, beside)
+        if 'total' in options.starts:
+            print_chain(options, head, 'total', head.field, head.mask, beside)
         for title, mask, region in (('true', head.mask, widen_mask(head.mask, VOXEL_SIZE, MARGIN)),
                                     ('estimated', brain, brain)):
-            field = total_field(head.phase, head.magnitude, ECHO_TIMES, region, VOXEL_SIZE, frequency)
-            reliable = reliable_mask(region, field.residual, field.quality, within=mask, threshold=THRESHOLD)
-            mended = mend_field(field.field, reliable, field.residual, field.quality, head.magnitude, ECHO_TIMES,
-                                VOXEL_SIZE, frequency, threshold=THRESHOLD).field
-            error = np.std((mended - head.field)[reliable & head.mask])
-            print_chain(options, head, f'from the phase, {title} mask (field error {1e3 * error:.2f} ppb, '
-                        f'true local field {1e3 * head.local[head.mask].std():.2f} ppb)', mended, reliable,
-                        residual_weight(field.residual, reliable, THRESHOLD), mask)
+            if title in options.starts:
+                print_phase(options, head, title, mask, region, beside)
 
 
 if __name__ == '__main__':

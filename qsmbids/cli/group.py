@@ -24,6 +24,10 @@ _OF_MAPS = {
     'kernel_angle_deg': 'Angle in degrees between the direction of B0 in the header and the one for which local field '
                         'and map by {} agree best; small by construction for a map that was inverted with the former',
     'field_nrmse': 'Error of the field that the map by {} makes, relative to the local field',
+    'agreement_slope': 'ppm of the map by {} for each ppm of the first map, by the main axis of their scatter',
+    'agreement_correlation': 'Correlation of the map by {} with the first map in the QSM mask',
+    'difference_rms_ppm': 'Root mean square difference of the map by {} from the first map, both without their means, '
+                          'in ppm',
     'flag': 'Worst finding of the check of the map by {} against its field: 0 none, 1 a warning, 2 a failure'}
 
 

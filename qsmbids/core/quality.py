@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from qsmbids.core.agreement import compare_maps
 from qsmbids.core.consistency import (LEAST_CONTRAST, angle_between, backward_kernel, consistency_flags, field_axis,
                                       field_flags)
 
@@ -111,6 +112,40 @@ def noise_level(magnitude, brain):
     """
     outside = magnitude[~brain]
     return _rayleigh_scale(outside[outside > 0])
+
+
+def agreement_metrics(chi, mask):
+    """Return how every map stands to the first of them.
+
+    Parameters
+    ----------
+    chi : dict of str to ndarray
+        Susceptibility maps in ppm by the name of the method.
+    mask : ndarray of bool, shape (nx, ny, nz)
+        Where they are known.
+
+    Returns
+    -------
+    metrics : dict of str to float
+        Slope, correlation and difference of :class:`~qsmbids.core.agreement.Agreement`; what cannot be known is left
+        out.
+    rows : list of dict
+        The same by level of susceptibility; a limit that is none is None.
+    """
+    metrics, rows, (first, *others) = {}, [], chi
+    for name in others:
+        found = compare_maps(chi[first], chi[name], mask)
+        metrics |= {f'chi_{name}_{part}': value for part, value in (
+            ('agreement_slope', found.slope), ('agreement_correlation', found.correlation),
+            ('difference_rms_ppm', found.rms)) if np.isfinite(value)}
+        rows += [{'map': name, 'against': first, 'low_ppm': _finite(level.low), 'high_ppm': _finite(level.high),
+                  'voxels': level.voxels, 'difference_ppm': level.difference, 'rms_ppm': level.rms}
+                 for level in found.levels]
+    return metrics, rows
+
+
+def _finite(value):
+    return value if np.isfinite(value) else None
 
 
 def _rayleigh_scale(values, cut=2.0):

@@ -2,7 +2,7 @@
 
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
-from qsmbids.core.quality import consistency_metrics, quality_metrics
+from qsmbids.core.quality import agreement_metrics, consistency_metrics, quality_metrics
 from qsmbids.files import write_json
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask
@@ -53,10 +53,13 @@ class AssessQuality(NumericInterface):
         chi = {name: load_array(path) for name, path in zip(given(chosen.chi_names, []), given(chosen.chi, []))}
         metrics = quality_metrics(voxel_size=chosen.voxel_size, magnitude=load_array(chosen.magnitude), chi=chi,
                                   **volumes)
-        contradictions = []
+        contradictions, agreement = [], []
         if chi and given(chosen.b0_dir):
             found, contradictions = consistency_metrics(volumes['local_field'], chi, volumes['qsm'], chosen.voxel_size,
                                                         chosen.b0_dir)
+            metrics |= found
+        if len(chi) > 1:
+            found, agreement = agreement_metrics(chi, volumes['qsm'])
             metrics |= found
         references = dict(zip(chi, given(chosen.references, [])))
         warnings = [*given(chosen.metadata_warnings, []), *given(chosen.input_warnings, []),
@@ -66,6 +69,8 @@ class AssessQuality(NumericInterface):
         content = {'metrics': metrics, 'references': references, 'warnings': warnings,
                    'notes': [note for found in (chosen.metadata_notes, chosen.notes, chosen.field_notes)
                              for note in given(found, [])]}
+        if agreement:
+            content['agreement'] = agreement
         self._results['quality'] = write_json(folder / 'qc.json', content)
         self._results['compliance'] = write_json(
             folder / 'compliance.json', compliance(given(chosen.facts, {}), metrics, references, warnings))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qsmbids.files import FileError, read_json, write_text
+from qsmbids.reports.agreement import agreement_section
 from qsmbids.reports.figures import FIGURES
 from qsmbids.reports.regions import region_section
 
@@ -75,6 +76,9 @@ _METRICS = {
     'kernel_coherence': ('Backward kernel ({}), coherence', ''),
     'kernel_angle_deg': ('Backward kernel ({}), B0 from that of the header', 'degrees'),
     'field_nrmse': ('Field of the map ({}), error', '%'),
+    'agreement_slope': ('Agreement of {} with the first map, slope', ''),
+    'agreement_correlation': ('Agreement of {} with the first map, correlation', ''),
+    'difference_rms_ppm': ('Difference of {} from the first map, RMS', 'ppm'),
     'flag': ('Map against its field ({}): 0 good, 1 doubtful, 2 bad', ''),
 }
 # Kinds of figures that there are one of for each susceptibility map.
@@ -151,6 +155,7 @@ def _section(output_dir, acquisition, status, key, budget):
         'facts': _facts(acquisition), 'figures': _figures(output_dir, acquisition, methods, key, budget),
         'metrics': [_metric(name, value) for name, value in metrics.items()],
         'regions': region_section(output_dir, acquisition),
+        'agreement': agreement_section(output_dir, acquisition, quality.get('agreement', [])),
         'references': _references(references), 'compliance': compliance, 'maps': maps,
         'notes': quality.get('notes', []), 'sources': acquisition.sources}
 

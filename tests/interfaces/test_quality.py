@@ -70,3 +70,16 @@ def test_the_numbers_end_in_the_table_of_the_cohort(assess, tmp_path):
     assert float(row['chi_tkd_kernel_gain']) > 2 and row['warnings'] == '1'
     assert 'too weak' in described['chi_tkd_kernel_gain']['Description']
     assert 'tkd' in described['chi_tkd_flag']['Description'] and set(described) == set(row)
+
+
+def test_maps_are_compared_with_the_first(assess):
+    content = json.loads(open(assess((0.0, 0.0, 1.0)).quality).read())
+    assert content['metrics']['chi_tkd_agreement_slope'] == pytest.approx(.4, rel=1e-3)
+    assert content['metrics']['chi_tkd_difference_rms_ppm'] > .5 and 'chi_tv_agreement_slope' not in content['metrics']
+    assert {row['map'] for row in content['agreement']} == {'tkd'}
+    assert content['agreement'][0]['low_ppm'] is None and content['agreement'][0]['difference_ppm'] > 0
+
+
+def test_a_single_map_is_compared_with_none(assess, tmp_path):
+    found = assess((0.0, 0.0, 1.0), chi=[str(tmp_path / 'tv.nii')], chi_names=['tv'])
+    assert 'agreement' not in json.loads(open(found.quality).read())

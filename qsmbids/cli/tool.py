@@ -34,6 +34,13 @@ def build_parser():
     separate.add_argument('--mask', type=Path, help='where to compute; where the susceptibility is not zero otherwise')
     separate.add_argument('--b0', type=float, metavar='T', required=True, help='field strength in T')
     separate.add_argument('--output-negative', type=Path, help='negative sources')
+    segment = _step(steps, 'segment', run_segment, 'label the deep nuclei in a susceptibility map, with a table of the '
+                                                   'labels (TSV) beside')
+    segment.add_argument('--chi', type=Path, required=True, help='susceptibility in ppm, any reference')
+    segment.add_argument('--magnitude', type=Path, help='3D, of any echo; none needed')
+    segment.add_argument('--r2star', type=Path, help='R2* in 1/s; none needed')
+    segment.add_argument('--mask', type=Path, help='the brain; where the susceptibility is not zero otherwise')
+    segment.add_argument('--weights', default='dgm', help='of the network: those that come along, or a file [dgm]')
     for step in (unwrap, field):
         step.add_argument('--phase', type=Path, nargs='+', required=True,
                           help='one 4D file of all echoes, or one file per echo: 3D, or 4D with uncombined channels')
@@ -57,7 +64,7 @@ def build_parser():
     for step in (background, invert, swi):
         step.add_argument('--b0-dir', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
                           help='direction of the main field in voxel axes; overrides the header')
-    for step in (unwrap, field, mask, background, invert, swi):
+    for step in (unwrap, field, mask, background, invert, swi, segment):
         step.add_argument('--voxel-size', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
                           help='mm; overrides the header')
     invert.add_argument('--magnitude', type=Path, nargs='+', help='for methods that take edges from it: medi, medi0')
@@ -196,6 +203,29 @@ def run_separate(options):
     for path, volume in ((options.output, sources.positive), (options.output_negative, sources.negative)):
         if path:
             save_array(path, volume, options.chi)
+
+
+def run_segment(options):
+    import torch
+
+    from qsmbids.core.labels import label_rows
+    from qsmbids.core.phase import repair_nonfinite
+    from qsmbids.files import write_tsv
+    from qsmbids.headers import check_grid, load_image
+    from qsmbids.interfaces.images import load_array, load_mask, save_array
+    from qsmbids.networks.segmentation import segment
+    others = {name: path for name in ('magnitude', 'r2star') if (path := getattr(options, name))}
+    for path in others.values():
+        check_grid(path, options.chi)
+    torch.set_num_threads(options.nthreads or len(os.sched_getaffinity(0)))
+    chi, _ = repair_nonfinite(load_array(options.chi))
+    mask = load_mask(options.mask) if options.mask else chi != 0
+    labels = segment(chi, mask, _voxel_size(options, options.chi), affine=load_image(options.chi).affine,
+                     weights=options.weights, **{name: load_array(path) for name, path in others.items()})
+    save_array(options.output, labels, options.chi)
+    rows = label_rows()
+    name = options.output.name.removesuffix('.gz').removesuffix('.nii')
+    write_tsv(options.output.with_name(f'{name}.tsv'), rows, list(rows[0]))
 
 
 def _step(steps, name, run, text, methods=None):

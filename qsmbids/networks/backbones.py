@@ -63,6 +63,8 @@ class CompactUNet(nn.Module):
         Channels of the input.
     width : int, default 24
         Channels of the first scale; the others have two and four times as many.
+    outputs : int, default 1
+        Channels of the result.
 
     References
     ----------
@@ -71,7 +73,7 @@ class CompactUNet(nn.Module):
 
     stride = 8
 
-    def __init__(self, channels, width=24):
+    def __init__(self, channels, width=24, outputs=1):
         super().__init__()
         widths = [width, 2 * width, 4 * width]
         self.first = nn.Conv3d(8 * channels, width, 3, padding=1)
@@ -80,7 +82,7 @@ class CompactUNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, w, 2, stride=2) for w in widths[-2::-1])
         self.merge = nn.ModuleList(nn.Conv3d(2 * w, w, 1) for w in widths[-2::-1])
         self.decoders = nn.ModuleList(_ResidualBlock(w) for w in widths[-2::-1])
-        self.last = nn.Conv3d(width, 8, 3, padding=1)
+        self.last = nn.Conv3d(width, 8 * outputs, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from qsmbids.networks.weights import NETWORKS, save_weights
-from qsmbids.training.losses import unrolled_loss
+from qsmbids.training.labelled_stream import LabelledStream
+from qsmbids.training.losses import overlap_loss, unrolled_loss
 from qsmbids.training.streams import PatchStream
 from qsmbids.training.validation import VALIDATION
 
@@ -42,8 +43,7 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, folder, device)
-    stream = PatchStream([Path(anatomies_folder) / name for name in recipe.anatomies], recipe.seed,
-                         target=run.network.target, sparse=getattr(run.network, 'begin', None) == 'tv', **recipe.stream)
+    stream = _stream(recipe, run.network, Path(anatomies_folder))
     validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation])
     end = time.monotonic() + 60 * minutes if minutes else np.inf
     with closing(stream.batches(run.step)) as batches:
@@ -58,6 +58,14 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
                 run.save()
     run.save()
     return run.step
+
+
+def _stream(recipe, network, folder):
+    anatomies = [folder / name for name in recipe.anatomies]
+    if network.target == 'classes':
+        return LabelledStream(anatomies, recipe.seed, structures=network.structures, **recipe.stream)
+    return PatchStream(anatomies, recipe.seed, target=network.target, sparse=getattr(network, 'begin', None) == 'tv',
+                       **recipe.stream)
 
 
 class _Run:
@@ -88,10 +96,13 @@ class _Run:
         turns = [count for begin, count in self.recipe.unrolls.items() if float(begin) <= share]
         if turns:
             self.network.unrolls = max(turns)
-        inputs, truth, mask = self.network.prepare(batch, self.device)
+        inputs, truth, known = self.network.prepare(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             estimates = self.network(**inputs)
-        loss = unrolled_loss(estimates, truth, mask, edges=self.recipe.edges)
+        if self.network.target == 'classes':
+            loss = overlap_loss(estimates, truth, known)
+        else:
+            loss = unrolled_loss(estimates, truth, known, edges=self.recipe.edges)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.)

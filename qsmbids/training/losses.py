@@ -1,4 +1,7 @@
-"""Losses: relative errors inside the mask, so that a sample of faint contrast counts as much as one with a bleed."""
+"""Losses: relative errors inside the mask, so that a sample of faint contrast counts as much as one with a bleed.
+
+That of segmentation is an overlap, so that a small structure counts as much as a large one.
+"""
 
 import torch
 
@@ -27,3 +30,30 @@ def unrolled_loss(estimates, truth, mask, margin=4, edges=.3):
     truth, mask = truth[inner], mask[inner]
     errors = [relative_error(x[inner], truth, mask) + edges * edge_error(x[inner], truth, mask) for x in estimates]
     return sum(errors) / len(errors)
+
+
+def overlap_loss(scores, truth, merged):
+    """Return cross-entropy plus 1 minus the mean soft Dice overlap of the structures that are there.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (batch, classes, nx, ny, nz)
+    truth : Tensor of int, shape (batch, nx, ny, nz)
+    merged : Tensor of int, shape (batch, classes)
+        For each class the one that stands for it in `truth`, where not all are told apart.
+
+    References
+    ----------
+    Milletari F, Navab N, Ahmadi SA. V-Net. 3DV 2016.
+    """
+    count = scores.shape[1]
+    shares = scores.softmax(1).flatten(2)
+    shares = torch.stack([torch.zeros_like(one).index_add(0, to, one) for one, to in zip(shares, merged)])
+    truth = truth.flatten(1)
+    true_share = shares.gather(1, truth[:, None])[:, 0]
+    entropy = -true_share.clamp_min(1e-6).log().mean()
+    both = torch.zeros(count, device=scores.device).index_add(0, truth.flatten(), true_share.flatten())[1:]
+    size = torch.bincount(truth.flatten(), minlength=count)[1:]
+    overlap = 2 * both / (shares.sum((0, 2))[1:] + size).clamp_min(1e-6)
+    known = size > 0
+    return entropy + (1 - overlap[known]).sum() / known.sum().clamp_min(1)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from qsmbids.files import FileError
 from qsmbids.networks.weights import NETWORKS
+from qsmbids.training.labelled_stream import LabelledStream
 from qsmbids.training.streams import PatchStream
 
 # What the loop tells a stream.
-GIVEN = {'anatomies', 'seed', 'target', 'sparse'}
+GIVEN = {'anatomies', 'seed', 'target', 'sparse', 'structures'}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Recipe:
     stream : dict
         Arguments of the stream beside its seed and anatomies.
     anatomies, validation : list of str
-        Label maps to train on and to validate with; relative to the folder that the command is given.
+        Label maps to train on and to validate with, for segmentation also measured maps with labels beside them;
+        relative to the folder that the command is given.
     seed : int
     steps : int
     learning_rate : float
@@ -78,7 +80,8 @@ def load_recipe(path):
     if recipe.network not in NETWORKS:
         raise FileError(f'{path}: network is {recipe.network!r}, must be one of {", ".join(NETWORKS)}')
     _refuse_others(path, recipe.network, recipe.architecture, set(signature(NETWORKS[recipe.network]).parameters))
-    _refuse_others(path, 'a stream', recipe.stream, set(signature(PatchStream).parameters) - GIVEN)
+    stream = LabelledStream if NETWORKS[recipe.network].target == 'classes' else PatchStream
+    _refuse_others(path, 'a stream', recipe.stream, set(signature(stream).parameters) - GIVEN)
     return recipe
 
 

@@ -10,6 +10,7 @@ from qsmbids.networks.inversion import invert_with
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.heads import training_head
+from qsmbids.training.labelled_validation import SegmentationValidationSet
 
 SEED = 20_000
 NOISES = .4, .9              # of the heads of each anatomy
@@ -79,7 +80,8 @@ class DirectValidationSet:
                          for chi, head in zip(maps, self.heads)])
 
 
-VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet}
+VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet,
+              'classes': SegmentationValidationSet}
 
 
 def _heads(anatomies, noises, **options):

@@ -1,9 +1,10 @@
 """Losses."""
 
+import numpy as np
 import pytest
 import torch
 
-from qsmbids.training.losses import edge_error, relative_error, unrolled_loss
+from qsmbids.training.losses import edge_error, overlap_loss, relative_error, unrolled_loss
 
 
 @pytest.fixture
@@ -45,3 +46,31 @@ def test_the_loss_is_the_mean_over_turns_and_blind_to_the_rim(volumes):
     changed[:, :, :4] += 9
     assert unrolled_loss([changed], truth, mask) == unrolled_loss([one], truth, mask)
     assert unrolled_loss([one], truth, mask, edges=0.) < unrolled_loss([one], truth, mask)
+
+
+def test_overlap_of_the_truth_costs_nothing_and_a_small_structure_counts_as_a_large_one():
+    truth = torch.zeros((1, 8, 8, 8), dtype=torch.long)
+    truth[:, :4], truth[:, 6, 6, 6] = 1, 2
+    merged = torch.arange(4)[None]
+
+    def loss(found):
+        return float(overlap_loss(40. * torch.nn.functional.one_hot(found, 4).movedim(-1, 1), truth, merged))
+    assert loss(truth) == pytest.approx(0, abs=1e-4)
+    without_small, without_large = truth.clone(), truth.clone()
+    without_small[truth == 2], without_large[truth == 1] = 0, 0
+    entropy = -np.log(1e-6) / 512
+    assert loss(without_small) == pytest.approx(.5 + entropy, rel=1e-3)
+    assert loss(without_large) == pytest.approx(.5 + 256 * entropy, rel=1e-3)
+
+
+def test_classes_that_are_merged_are_not_told_apart():
+    scores = torch.randn((2, 4, 5, 5, 5), generator=torch.Generator().manual_seed(0))
+    truth = torch.randint(0, 2, (2, 5, 5, 5), generator=torch.Generator().manual_seed(1))
+    merged = torch.tensor([[0, 1, 1, 0]] * 2)
+    moved = scores.clone()
+    moved[:, 2], moved[:, 1] = scores[:, 1], scores[:, 2]
+    assert overlap_loss(scores, truth, merged) == pytest.approx(float(overlap_loss(moved, truth, merged)), rel=1e-5)
+    together = torch.stack([torch.logsumexp(scores[:, [0, 3]], 1), torch.logsumexp(scores[:, [1, 2]], 1)], 1)
+    assert overlap_loss(scores, truth, merged) == pytest.approx(
+        float(overlap_loss(together, truth, torch.arange(2).expand(2, 2))), rel=1e-5)
+    assert overlap_loss(scores, truth, torch.arange(4).expand(2, 4)) > overlap_loss(scores, truth, merged)

@@ -7,6 +7,7 @@ from pathlib import Path
 from qsmbids.core.labels import BY_INDEX, FREESURFER, label_named
 from qsmbids.files import FileError, read_tsv
 from qsmbids.headers import check_grid
+from qsmbids.templates import Template, check_engine, find_atlas
 
 RUNGS = ('given', 'network', 'atlas')
 CHOICES = ('auto', *RUNGS, 'none')
@@ -33,6 +34,8 @@ class Source:
         the same space to align it by.
     aligned : bool
         Whether the label map lies in the space of the acquisition already.
+    template : Template or None
+        Of an atlas; `path` and `table` are its regions, `image` is the participant's T1w image.
     skipped : tuple of str
         Why the rungs before it did not apply.
     """
@@ -43,6 +46,7 @@ class Source:
     table: str | None = None
     image: str | None = None
     aligned: bool = False
+    template: Template | None = None
     skipped: tuple = ()
 
 
@@ -81,11 +85,19 @@ def choose_source(wanted, derivatives, acquisition, *, bids_dir=None, atlas=None
             elif rung == 'network':
                 found = _find_network(acquisition)
             else:
-                found = Source('atlas', Path(atlas).name, image=_first_image(bids_dir, acquisition))
+                found = _find_atlas(atlas, find_t1w(bids_dir, acquisition))
             return Source(**{**found.__dict__, 'skipped': tuple(skipped)}), tuple(skipped)
         except FileError as error:
             skipped.append(f'{rung}: {error}')
     return None, tuple(skipped)
+
+
+def _find_atlas(atlas, image):
+    if not atlas:
+        raise FileError('no --atlas was named')
+    check_engine()
+    template = find_atlas(str(atlas))
+    return Source('atlas', template.name, template.labels, template.table, image, template=template)
 
 
 def _find_network(acquisition):
@@ -113,7 +125,7 @@ def find_given(derivatives, acquisition, bids_dir=None):
             if found:
                 path, table, image = found
                 return Source('given', name, str(path), table and str(table),
-                              image or _first_image(bids_dir, acquisition), _is_aligned(path, acquisition))
+                              image or find_t1w(bids_dir, acquisition), _is_aligned(path, acquisition))
     raise FileError('no segmentation of this participant was found'
                     + (f' in {", ".join(map(str, derivatives.values()))}' if derivatives else
                        ': none was given with --derivatives'))
@@ -231,7 +243,7 @@ def _image_beside(place, stem):
     return None
 
 
-def _first_image(bids_dir, acquisition):
+def find_t1w(bids_dir, acquisition):
     """Return the T1w image of a participant in a raw data set, or None."""
     if bids_dir is None:
         return None

@@ -85,7 +85,17 @@ def test_the_ladder_says_why(tmp_path, acquisition, monkeypatch):
     given = {'mine': tmp_path / 'x'}
     source, skipped = choose_source('auto', given, acquisition)
     assert source.rung == 'network' and len(skipped) == 1 and 'no segmentation' in skipped[0]
-    assert choose_source('auto', given, acquisition, atlas='/a/MNI')[0].rung == 'atlas'
+    atlas = tmp_path / 'atlas'
+    for name in ('tpl-x_T1w.nii.gz', 'tpl-x_dseg.nii.gz'):
+        image(atlas / name)
+    monkeypatch.setattr('qsmbids.segmentations.check_engine', lambda: None)
+    source, _ = choose_source('auto', given, acquisition, atlas=str(atlas))
+    assert source.rung == 'atlas' and source.path == source.template.labels and source.name == 'atlas'
+    monkeypatch.undo()
+    monkeypatch.setattr('qsmbids.networks.shipped.shipped', lambda name: name)
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    source, skipped = choose_source('auto', {}, acquisition, atlas=str(atlas))
+    assert source.rung == 'network' and "pip install 'qsmbids[atlas]'" in skipped[0]
     assert choose_source('none', given, acquisition) == (None, ())
     magnitude = Acquisition({'subject': '01'}, 'MEGRE', {'mag': acquisition.files['mag']})
     source, skipped = choose_source('auto', {}, magnitude)

@@ -151,8 +151,9 @@ def _add_output(group):
     group.add_argument('--level', choices=('minimal', 'full'),
                        help='minimal: susceptibility maps and masks; full: also field maps, R2*, T2*, S0, residual, '
                             'SWI [full]')
-    group.add_argument('--output-spaces', nargs='+', metavar='SPACE', choices=('native',),
-                       help='native is the only space so far [native]')
+    group.add_argument('--output-spaces', nargs='+', metavar='SPACE',
+                       help='native, and templates of TemplateFlow such as MNI152NLin2009cAsym; those need '
+                            'qsmbids[atlas] [native]')
 
 
 def _add_execution(group):
@@ -226,6 +227,11 @@ def _check(parser, config):
             parser.error('--inversion-lambda means something else to each method: give it with one --inversion')
     if config.nprocs and config.omp_nthreads and config.omp_nthreads > config.nprocs:
         parser.error(f'--omp-nthreads {config.omp_nthreads} is more than --nprocs {config.nprocs}')
+    for space in config.output_spaces:
+        if not space.isalnum():
+            parser.error(f'--output-spaces: {space!r} is no name of a template, such as MNI152NLin2009cAsym')
+    if config.subcortical == 'atlas' and not config.atlas:
+        parser.error('--subcortical atlas needs an --atlas')
     for name, folder in config.derivatives.items():
         if not folder.is_dir():
             parser.error(f'--derivatives {name}: {folder} is no folder')

@@ -62,6 +62,7 @@ class _Run:
         from qsmbids.workflows.run import configure_nipype, make_plugin
         config = self.config
         _check_weights(config)
+        _check_templates(config)
         subjects = find_subjects(config.bids_dir, config.participant_label)
         check_sessions(config.bids_dir, subjects, config.session_label)
         self.bids_filter = read_filter(config.bids_filter_file) if config.bids_filter_file else None
@@ -273,6 +274,19 @@ def _check_weights(config):
     for method in (BACKGROUND[config.background], *(INVERSION[name] for name in config.inversion)):
         if method.weights:
             shipped(method.weights)
+
+
+def _check_templates(config):
+    """Raise FileError unless templates that will be used, and what registers them, are there."""
+    from qsmbids.templates import check_engine, find_atlas, find_space
+    atlas = config.atlas if config.subcortical in ('auto', 'atlas') else None
+    spaces = [space for space in config.output_spaces if space != 'native']
+    if atlas or spaces:
+        check_engine()
+    if atlas:
+        find_atlas(atlas)
+    for space in spaces:
+        find_space(space)
 
 
 def _set_up_logging(verbose):

@@ -27,7 +27,7 @@ class RegionsOutputSpec(TraitedSpec):
     warnings = traits.List(traits.Str)
 
 
-class _Regions(NumericInterface):
+class LabelsInterface(NumericInterface):
     """What all rungs write."""
 
     output_spec = RegionsOutputSpec
@@ -54,7 +54,7 @@ class GivenRegionsInputSpec(NumericInputSpec):
     mask = File(exists=True, mandatory=True, desc='brain')
 
 
-class GivenRegions(_Regions):
+class GivenRegions(LabelsInterface):
     """Bring a segmentation of another pipeline to the grid of the acquisition, in one interpolation."""
 
     input_spec = GivenRegionsInputSpec
@@ -67,9 +67,7 @@ class GivenRegions(_Regions):
             volume = volume[..., 0]
         if volume.ndim != 3:
             raise FileError(f'{chosen.in_file}: a segmentation must be 3D, this one has the shape {volume.shape}')
-        table = np.zeros(max(int(volume.max()), *meaning) + 1, np.int16)
-        table[list(meaning)] = list(meaning.values())
-        labels = table[np.maximum(volume, 0)]
+        labels = translate(volume, meaning)
         target = load_image(chosen.magnitude)
         try:
             check_grid(chosen.in_file, chosen.magnitude)
@@ -107,6 +105,13 @@ class GivenRegions(_Regions):
                               'Gain': found.gain}, warnings
 
 
+def translate(volume, meaning):
+    """Return a label map with our indices instead of its own; what has no meaning becomes 0."""
+    table = np.zeros(max(int(volume.max()), *meaning, 0) + 1, np.int16)
+    table[list(meaning)] = list(meaning.values())
+    return table[np.maximum(volume, 0)]
+
+
 def _centre(mask, affine):
     return affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + affine[:3, 3] if mask.any() else np.zeros(3)
 
@@ -120,7 +125,7 @@ class NetworkRegionsInputSpec(NumericInputSpec):
     weights = traits.Str(mandatory=True)
 
 
-class NetworkRegions(_Regions):
+class NetworkRegions(LabelsInterface):
     """Segment by a network. A map that it cannot make anything of gives no regions, and a warning."""
 
     input_spec = NetworkRegionsInputSpec

@@ -15,15 +15,16 @@ from qsmbids.interfaces.echoes import PrepareEchoes
 from qsmbids.interfaces.field import DataWeight, FieldToHertz
 from qsmbids.interfaces.figures import DrawFigures
 from qsmbids.interfaces.quality import AssessQuality
-from qsmbids.segmentations import choose_source
-from qsmbids.workflows.derivatives import init_ds_wf, list_outputs
+from qsmbids.segmentations import choose_source, find_t1w
+from qsmbids.templates import find_space
+from qsmbids.workflows.derivatives import init_ds_wf, list_outputs, list_space_outputs
 from qsmbids.workflows.engine import DescribedWorkflow, numeric_node
 from qsmbids.workflows.field import init_field_wf
 from qsmbids.workflows.masking import init_masking_wf
 from qsmbids.workflows.qsm import companion_maps, init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
 from qsmbids.workflows.separation import init_separation_wf, separated
-from qsmbids.workflows.subcortical import init_subcortical_wf
+from qsmbids.workflows.subcortical import init_space_wf, init_subcortical_wf
 from qsmbids.workflows.swi import init_swi_wf
 from qsmbids.workflows.twopass import init_two_pass_wf
 
@@ -33,7 +34,7 @@ WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
                    'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
                    'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'subcortical', 'atlas',
-                   'level')
+                   'output_spaces', 'level')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
@@ -84,7 +85,8 @@ def init_single_wf(config, acquisition, threads):
     return init_acquisition_wf(acquisition, method_settings(config), output_dir=config.output_dir, threads=threads,
                                brain_mask=find_brain_mask(config.derivatives, acquisition),
                                r2_map=find_r2_map(config.derivatives, acquisition),
-                               regions=find_regions(config, acquisition))
+                               regions=find_regions(config, acquisition),
+                               t1w=find_t1w(config.bids_dir, acquisition))
 
 
 def find_regions(config, acquisition):
@@ -107,7 +109,7 @@ def crash_folder(output_dir, acquisition):
 
 
 def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r2_map=None, regions=(None, ()),
-                        threads=1):
+                        t1w=None, threads=1):
     """Return the workflow of one acquisition.
 
     Parameters
@@ -122,6 +124,8 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
         Path of a measured R2 or T2 map.
     regions : tuple, optional
         As from :func:`find_regions`.
+    t1w : str, optional
+        T1w image of the participant, to register templates by.
     threads : int
     """
     workflow = DescribedWorkflow(name=acquisition.name.replace('-', '_') + '_wf')
@@ -151,7 +155,12 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
     relaxometry_wf = _add_relaxometry(workflow, acquisition, settings, sizes, ports, r2_map)
     if acquisition.has_phase:
         _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
-    _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf)
+    said = _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf)
+    said += _add_spaces(workflow, acquisition, settings, sizes, t1w, relaxometry_wf)
+    if said:
+        gather = pe.Node(Merge(len(said), no_flatten=True), name='gather_warnings', run_without_submitting=True)
+        workflow.connect([(source, gather, [(port, f'in{number}')]) for number, (source, port) in enumerate(said, 1)])
+        workflow.connect([(gather, assess, [('out', 'region_warnings')])])
     return workflow
 
 
@@ -277,14 +286,19 @@ def _add_weight(workflow, acquisition, settings, sizes):
         return
     node = workflow.get_node
     workflow.__desc__ = f'Inversions weigh voxels by {_WEIGHTS[settings["weighting"]]}.'
-    weigh = numeric_node(
-        DataWeight(weighting=settings['weighting'], echo_times=list(acquisition.echo_times),
-                   threshold=settings['residual_threshold']),
-        'weigh', buffers=4 + len(acquisition.echo_times), **sizes)
-    workflow.connect([
-        (node('prepare'), weigh, [('magnitude', 'magnitude')]),
-        (node('field_wf'), weigh, [('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'mask')]),
-        (weigh, node('qsm_wf'), [('weight', 'inputnode.weight')])])
+    wanted = [('weigh', settings['weighting'], 'reliable_mask', 'weight')]
+    if BACKGROUND[settings['background']].takes('weight'):
+        wanted.append(('weigh_background', 'certainty', 'trusted_mask', 'background_weight'))
+        workflow.__desc__ += f' Background removal weighs them by {_WEIGHTS["certainty"]}.'
+    for name, weighting, mask, port in wanted:
+        weigh = numeric_node(
+            DataWeight(weighting=weighting, echo_times=list(acquisition.echo_times),
+                       threshold=settings['residual_threshold']),
+            name, buffers=4 + len(acquisition.echo_times), **sizes)
+        workflow.connect([
+            (node('prepare'), weigh, [('magnitude', 'magnitude')]),
+            (node('field_wf'), weigh, [('outputnode.residual', 'residual'), (f'outputnode.{mask}', 'mask')]),
+            (weigh, node('qsm_wf'), [('weight', f'inputnode.{port}')])])
 
 
 def _add_separation(workflow, acquisition, methods, sizes):
@@ -316,13 +330,14 @@ def _add_swi(workflow, acquisition, sizes):
 
 
 def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf):
-    """Connect the regions and the table of their values, or say why there are none."""
+    """Connect the regions and the table of their values, or say why there are none; return who gives warnings."""
     (source, skipped), node = regions, workflow.get_node
     known = [f'subcortical: {reason}' for reason in skipped]
     if source is None:
-        node('assess').inputs.region_warnings = [[f'subcortical: no values of regions: {"; ".join(skipped)}']] \
-            if skipped else []
-        return
+        if skipped:
+            node('assess').inputs.metadata_warnings = [
+                *acquisition.warnings, f'subcortical: no values of regions: {"; ".join(skipped)}']
+        return []
     node('assess').inputs.metadata_notes = [*acquisition.notes, *known,
                                             f'subcortical: regions are {source.rung} ({source.name})']
     names = list(settings['inversion']) if acquisition.has_phase else []
@@ -332,12 +347,9 @@ def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf
                 'run': acquisition.entities.get('run', 'n/a'), 'acquisition': acquisition.name}
     subcortical_wf = init_subcortical_wf(source, voxel_size=acquisition.voxel_size, identity=identity, chi_names=names,
                                          separated_names=apart, r2star_name=r2star, **sizes)
-    gather = pe.Node(Merge(2, no_flatten=True), name='gather_region_warnings', run_without_submitting=True)
     workflow.connect([
         (node('prepare'), subcortical_wf, [(port, f'inputnode.{port}') for port in ('magnitude', 'combined')]),
         (node('masking_wf'), subcortical_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
-        (subcortical_wf, gather, [('outputnode.region_warnings', 'in1'), ('outputnode.value_warnings', 'in2')]),
-        (gather, node('assess'), [('out', 'region_warnings')]),
         (subcortical_wf, node('draw'), [('outputnode.labels', 'regions')]),
         (subcortical_wf, node('ds_wf'), [(f'outputnode.{name}', f'inputnode.{name}')
                                          for name in ('labels', 'label_table', 'statistics', 'metadata')])])
@@ -349,6 +361,31 @@ def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf
     if r2star:
         workflow.connect([(relaxometry_wf, subcortical_wf, [
             (f'outputnode.{port}', f'inputnode.{port}') for port in ('r2star', 'csf_mask')])])
+    return [(subcortical_wf, f'outputnode.{kind}_warnings') for kind in ('region', 'value')]
+
+
+def _add_spaces(workflow, acquisition, settings, sizes, t1w, relaxometry_wf):
+    """Connect the maps in the spaces of templates; return who gives warnings."""
+    node, said, outputs = workflow.get_node, [], list_space_outputs(acquisition, settings)
+    for space in dict.fromkeys(output.space for output in outputs):
+        space_wf = init_space_wf(find_space(space), image=t1w, has_chi=acquisition.has_phase, name=f'space_{space}_wf',
+                                 **sizes)
+        maps = pe.Node(Merge(2), name=f'maps_{space}', run_without_submitting=True)
+        workflow.connect([
+            (node('prepare'), space_wf, [('combined', 'inputnode.combined')]),
+            (node('masking_wf'), space_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+            (maps, space_wf, [('out', 'inputnode.maps')])])
+        if acquisition.has_phase:
+            workflow.connect([(node('qsm_wf'), maps, [('outputnode.chi', 'in1')]),
+                              (node('qsm_wf'), space_wf, [('outputnode.chi', 'inputnode.chi')])])
+        if relaxometry_wf is not None:
+            workflow.connect([(relaxometry_wf, maps, [('outputnode.r2star', 'in2')])])
+        own = [output for output in outputs if output.space == space]
+        workflow.connect([(space_wf, node('ds_wf'), [
+            *((('outputnode.maps', _pick, index), f'inputnode.{output.port}') for index, output in enumerate(own)),
+            ('outputnode.metadata', f'inputnode.{own[0].extra}')])])
+        said.append((space_wf, 'outputnode.warnings'))
+    return said
 
 
 def _pick(values, index):

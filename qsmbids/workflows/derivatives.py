@@ -1,6 +1,6 @@
 """What leaves the workflow: names, sidecars, sinks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
@@ -52,6 +52,8 @@ class Output:
         Port of further metadata, known only when the workflow runs.
     segmentation : str, optional
         Value of the entity ``seg-``.
+    space : str, optional
+        Template whose space it is in, at 1 mm; that of the acquisition without it.
     """
 
     port: str
@@ -62,10 +64,12 @@ class Output:
     metadata: dict = field(default_factory=dict)
     extra: str = ''
     segmentation: str | None = None
+    space: str | None = None
 
     def path(self, acquisition):
         return acquisition.path(self.suffix, desc=self.desc, datatype=self.datatype, extension=self.extension,
-                                segmentation=self.segmentation)
+                                segmentation=self.segmentation, space=self.space,
+                                resolution='1' if self.space else None)
 
 
 def list_outputs(acquisition, settings, r2_map=None, source=None):
@@ -100,9 +104,19 @@ def list_outputs(acquisition, settings, r2_map=None, source=None):
             outputs.append(Output('r2prime', 'R2primemap', outputs[-1].desc, metadata={
                 'Units': '1/s', 'EstimationAlgorithm': 'R2* - R2', 'R2Source': Path(r2_map).as_uri()}))
     outputs += _region_outputs(source.rung) if source else []
+    outputs += list_space_outputs(acquisition, settings)
     outputs += [Output('quality', 'qc', 'qsm', extension='.json'),
                 Output('compliance', 'compliance', 'consensus', extension='.json')]
     return outputs
+
+
+def list_space_outputs(acquisition, settings):
+    """Return the maps in the spaces of templates: of each space the susceptibility maps, then R2*."""
+    native = [_chi(method, settings) for method in settings['inversion']] if acquisition.has_phase else []
+    if len(acquisition.echo_times) > 1:
+        native.append(_relaxometry_outputs(acquisition, settings)[0])
+    return [replace(output, port=f'{space}_{output.port}', space=space, extra=f'{space}_metadata')
+            for space in settings['output_spaces'] if space != 'native' for output in native]
 
 
 def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
@@ -162,7 +176,9 @@ def _field_outputs(settings, several):
     outputs = [
         Output('total_field', 'fieldmap', 'total', 'fmap', metadata=total),
         Output('local_field', 'fieldmap', 'local', 'fmap',
-               metadata=total | {'BackgroundRemoval': _algorithm(BACKGROUND, settings['background'])}),
+               metadata=total | {'BackgroundRemoval': _algorithm(BACKGROUND, settings['background']),
+                                 'DataWeight': 'certainty' if settings['weighting'] != 'none' and
+                                 BACKGROUND[settings['background']].takes('weight') else 'none'}),
         # Without a desc-, so that it counts as the magnitude that BIDS wants beside both field maps.
         Output('combined', 'magnitude', None, 'fmap', metadata={
             'Units': 'arbitrary', 'Description': 'Root mean square of the magnitude over the echoes'})]

@@ -9,6 +9,8 @@ from qsmbids.config import Config
 from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PRESETS, REFERENCES,
                                   RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
 from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
+from qsmbids.segmentations import Source
+from qsmbids.templates import Template
 from qsmbids.workflows.base import METHOD_SETTINGS, init_qsmbids_wf
 from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 from qsmbids.workflows.qsm import companion_maps
@@ -138,3 +140,42 @@ def test_crash_files_go_to_the_acquisition(acquisition, build, tmp_path):
     folders = {node.config['execution']['crashdump_dir'] for node in workflow._get_all_nodes()}
     assert folders == {str(tmp_path / 'out' / 'logs' / 'sub-01' / 'sub-01_ses-a'),
                        str(tmp_path / 'out' / 'logs' / 'sub-02' / 'sub-02')}
+
+
+def a_file(folder, name='volume.nii.gz'):
+    path = folder / name
+    path.touch()
+    return str(path)
+
+
+@pytest.mark.parametrize('rung', ['given', 'network', 'atlas'])
+def test_every_rung_makes_a_complete_graph_with_its_table(acquisition, build, tmp_path, monkeypatch, rung):
+    path = a_file(tmp_path)
+    template = Template('x', path, 'T1w', path)
+    source = Source(rung, 'x', path, image=path, template=template if rung == 'atlas' else None)
+    monkeypatch.setattr('qsmbids.workflows.base.choose_source', lambda *_, **__: (source, ('given: none',)))
+    for kind in kinds(*acquisition):
+        if rung == 'network' and not kind.has_phase:
+            continue
+        workflow, config = build([kind], chi_separation=True)
+        assert inputs_without_source(workflow) == []
+        outputs = list_outputs(kind, {name: getattr(config, name) for name in METHOD_SETTINGS}, source=source)
+        sinks = {node.interface.inputs.path for node in workflow._get_all_nodes() if node.name.startswith('ds_')}
+        assert sinks == {output.path(kind) for output in outputs}
+        assert any(path.endswith(f'_seg-subcortical_desc-{rung}_stats.tsv') for path in sinks)
+        assert {output.desc for output in outputs} <= {None, *DESCRIPTIONS}
+
+
+def test_maps_in_the_spaces_of_templates(acquisition, build, tmp_path, monkeypatch):
+    monkeypatch.setattr('qsmbids.workflows.base.find_space',
+                        lambda name: Template(name, a_file(tmp_path), 'T1w'))
+    for kind in kinds(*acquisition):
+        workflow, config = build([kind], output_spaces=('native', 'MNI', 'OASIS'), inversion=('tv', 'rts'))
+        assert inputs_without_source(workflow) == []
+        sinks = {node.interface.inputs.path for node in workflow._get_all_nodes() if node.name.startswith('ds_')}
+        there = sorted(path.split('_space-')[1] for path in sinks if '_space-' in path)
+        several = len(kind.echo_times) > 1
+        maps = ['tv_Chimap', 'rts_Chimap'] * kind.has_phase + [path.split('desc-')[1].removesuffix('.nii.gz') for path
+                                                               in sinks if 'R2star' in path and '_space' not in path]
+        assert there == sorted(f'{space}_res-1_desc-{name}.nii.gz' for space in ('MNI', 'OASIS') for name in maps)
+        assert several == any('R2star' in path for path in there)

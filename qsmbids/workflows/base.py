@@ -286,19 +286,14 @@ def _add_weight(workflow, acquisition, settings, sizes):
         return
     node = workflow.get_node
     workflow.__desc__ = f'Inversions weigh voxels by {_WEIGHTS[settings["weighting"]]}.'
-    wanted = [('weigh', settings['weighting'], 'reliable_mask', 'weight')]
-    if BACKGROUND[settings['background']].takes('weight'):
-        wanted.append(('weigh_background', 'certainty', 'trusted_mask', 'background_weight'))
-        workflow.__desc__ += f' Background removal weighs them by {_WEIGHTS["certainty"]}.'
-    for name, weighting, mask, port in wanted:
-        weigh = numeric_node(
-            DataWeight(weighting=weighting, echo_times=list(acquisition.echo_times),
-                       threshold=settings['residual_threshold']),
-            name, buffers=4 + len(acquisition.echo_times), **sizes)
-        workflow.connect([
-            (node('prepare'), weigh, [('magnitude', 'magnitude')]),
-            (node('field_wf'), weigh, [('outputnode.residual', 'residual'), (f'outputnode.{mask}', 'mask')]),
-            (weigh, node('qsm_wf'), [('weight', f'inputnode.{port}')])])
+    weigh = numeric_node(
+        DataWeight(weighting=settings['weighting'], echo_times=list(acquisition.echo_times),
+                   threshold=settings['residual_threshold']),
+        'weigh', buffers=4 + len(acquisition.echo_times), **sizes)
+    workflow.connect([
+        (node('prepare'), weigh, [('magnitude', 'magnitude')]),
+        (node('field_wf'), weigh, [('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'mask')]),
+        (weigh, node('qsm_wf'), [('weight', 'inputnode.weight')])])
 
 
 def _add_separation(workflow, acquisition, methods, sizes):

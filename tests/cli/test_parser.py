@@ -39,7 +39,8 @@ def test_help_answers_at_once():
     (['-d', 'x=/nowhere/at/all'], 'no folder'), (['--residual-threshold', '3'], '(0, 2]'),
     (['--mask-margin', '-1'], '[0, 100)'),
     (['--output-spaces', 'a/b'], 'no name of a template'),
-    (['--subcortical', 'atlas'], 'needs an --atlas'), (['--subcortical', 'x'], 'invalid choice'), (['--bids-filter-file', '/nowhere'], 'no file'), (['--colour'], '--colour'),
+    (['--subcortical', 'atlas'], 'needs an --atlas'), (['--subcortical', 'x'], 'invalid choice'),
+    (['--bids-filter-file', '/nowhere'], 'no file'), (['--colour'], '--colour'),
     (['--preset', 'best'], 'best'),
     (['--boilerplate-only', '--reports-only'], 'exclude')])
 def test_wrong_flags_get_a_clear_error(capsys, arguments, flags, text):

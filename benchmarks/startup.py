@@ -1,14 +1,17 @@
-"""How soon a run starts on a large data set: 2000 participants, all but one of them empty files.
+"""How soon a run starts on a large data set, and what the group level takes over all of it.
 
-    python benchmarks/startup.py [--participants 2000]
+    python benchmarks/startup.py [--participants 5000] [--what start group]
 
-Prints the seconds from the command to the first node, for one participant asked for and for all of them, and the
-seconds that `qsmbids --help` takes. The first node is seen by the folder that nipype makes for it in the work
-directory.
+Data: all participants but two are empty files. Start: seconds from the command to the first node, for one participant
+asked for and for all of them; the first node is seen by the folder that nipype makes for it in the work directory.
+Group: an output directory with the status table, the quality file and the regions of each participant; seconds and peak
+memory. Beside the clock stands the processor's time, which counts where other work shares the cores.
 """
 
 import argparse
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,9 +29,9 @@ def build(root, count):
         folder.mkdir(parents=True)
         for echo in (1, 2, 3):
             for part in ('mag', 'phase'):
-                stem = folder / f'sub-{number:04d}_echo-{echo}_part-{part}_MEGRE'
-                stem.with_suffix('.nii.gz').touch()
-                stem.with_suffix('.json').write_text('{}')
+                stem = f'{folder}/sub-{number:04d}_echo-{echo}_part-{part}_MEGRE'
+                for ending in ('.nii.gz', '.json'):
+                    os.close(os.open(stem + ending, os.O_CREAT | os.O_WRONLY))
     image = nibabel.Nifti1Image(np.random.default_rng(0).uniform(1, 3, (16, 16, 16)).astype(np.float32), np.eye(4))
     for number in (0, count // 2):
         for path in (root / f'sub-{number:04d}' / 'anat').glob('*.nii.gz'):
@@ -38,34 +41,85 @@ def build(root, count):
                 json.dumps({'EchoTime': 0.006 * echo, 'MagneticFieldStrength': 3, 'Units': 'rad'}))
 
 
+def children_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def seconds_to_first_node(root, folder, *flags):
-    work = folder / 'work'
+    """Return seconds by the clock and of the processor."""
+    work, before = folder / 'work', children_seconds()
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, '-m', 'qsmbids', root, folder / 'out', 'participant', '-w', work,
-                                *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                '--nprocs', '1', *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(work.glob('qsmbids_*_wf/*/prepare')):
         time.sleep(0.02)
     seconds = time.perf_counter() - start
     started = process.poll() is None
     process.kill()
     process.wait()
-    return seconds if started else float('nan')
+    return (seconds, children_seconds() - before) if started else (float('nan'), float('nan'))
+
+
+def build_outputs(root, count):
+    """Write what the participant level leaves of each participant that `group` reads: two maps, seven nuclei."""
+    from qsmbids.core.statistics import COLUMNS
+    from qsmbids.files import write_json, write_tsv
+    from qsmbids.reports.status import write_status
+    rng = np.random.default_rng(0)
+    metrics = {f'chi_tv_{name}': 0.5 for name in (
+        'sd_ppm', 'p1_ppm', 'p99_ppm', 'kernel_gain', 'kernel_offset', 'kernel_rms', 'kernel_coherence', 'flag')}
+    shared = {'session': 'n/a', 'run': 'n/a'}
+    for number in range(count):
+        stem = f'sub-{number:04d}'
+        own = {'participant': stem, 'acquisition': stem, **shared}
+        write_status(root, f'20260101-{number:06d}-x', [own | {'state': 'complete'}])
+        write_json(root / stem / 'anat' / f'{stem}_desc-qsm_qc.json', {'metrics': metrics, 'warnings': []})
+        rows = []
+        for metric, name in (('chi', 'tv'), ('R2star', 'arlo')):
+            for roi in ('caudate', 'putamen', 'pallidum', 'thalamus', 'rednucleus', 'nigra', 'dentate'):
+                for hemi in 'LRB':
+                    for erosion in (0.0, 1.0):
+                        values = dict(zip(COLUMNS, rng.normal(size=len(COLUMNS))))
+                        rows.append(own | values | {'roi': roi, 'hemi': hemi, 'metric': metric, 'map': name,
+                                                    'ref': 'wholebrain', 'erosion_mm': erosion, 'unit': 'ppm',
+                                                    'seg_source': 'network', 'atlas': 'dgm', 'qc': 'pass'})
+        write_tsv(root / stem / 'anat' / f'{stem}_seg-subcortical_desc-dgm_stats.tsv', rows,
+                  ['participant', 'session', 'run', 'acquisition', 'seg_source', 'atlas', *COLUMNS])
+
+
+def time_group(root):
+    """Return seconds by the clock, of the processor, and the peak memory in GB of the group level."""
+    start, before = time.perf_counter(), children_seconds()
+    subprocess.run([sys.executable, '-m', 'qsmbids', 'nowhere', root, 'group'], stdout=subprocess.DEVNULL, check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    return time.perf_counter() - start, children_seconds() - before, peak
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--participants', type=int, default=2000)
+    parser.add_argument('--participants', type=int, default=5000)
+    parser.add_argument('--what', nargs='+', choices=('start', 'group'), default=('start', 'group'))
+    parser.add_argument('--repeats', type=int, default=3)
     options = parser.parse_args()
+    print(f'{options.participants} participants; seconds by the clock (of the processor), best of {options.repeats}')
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        root = folder / 'bids'
-        root.mkdir()
-        build(root, options.participants)
-        middle = f'{options.participants // 2:04d}'
-        print(f'{options.participants} participants')
-        for name, flags in (('one asked for', ['--participant-label', middle]), ('all', [])):
-            seconds = [seconds_to_first_node(root, Path(tempfile.mkdtemp(dir=folder)), *flags) for _ in range(3)]
-            print(f'{name:16s} first node after {min(seconds):.2f} s (best of 3; worst {max(seconds):.2f} s)')
+        if 'group' in options.what:
+            out = folder / 'out'
+            build_outputs(out, options.participants)
+            seconds, own, peak = time_group(out)
+            print(f'group            {seconds:.1f} s ({own:.1f} s), {peak:.2f} GB', flush=True)
+        if 'start' in options.what:
+            root = folder / 'bids'
+            root.mkdir()
+            build(root, options.participants)
+            middle = f'{options.participants // 2:04d}'
+            for name, flags in (('one asked for', ['--participant-label', middle]), ('all', [])):
+                taken = [seconds_to_first_node(root, Path(tempfile.mkdtemp(dir=folder)), *flags)
+                         for _ in range(options.repeats)]
+                print(f'{name:16s} first node after {min(t[0] for t in taken):.2f} s ({min(t[1] for t in taken):.2f} s)',
+                      flush=True)
     start = time.perf_counter()
     subprocess.run([sys.executable, '-m', 'qsmbids', '--help'], stdout=subprocess.DEVNULL, check=True)
     print(f'qsmbids --help   {time.perf_counter() - start:.2f} s')

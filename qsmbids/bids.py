@@ -1,7 +1,10 @@
 """Reading a BIDS data set into acquisitions, and naming derivatives. The only module that knows pybids."""
 
 import json
+import os
 import re
+import shutil
+import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +14,7 @@ import numpy as np
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.phase import GAMMA_HZ_PER_TESLA, center_frequency
 from qsmbids.files import FileError
-from qsmbids.headers import check_grid, load_image
+from qsmbids.headers import check_grid, check_voxels, load_image
 
 SUFFIXES = ('MEGRE', 'T2starw')
 PARTS = ('mag', 'phase', 'real', 'imag')
@@ -26,6 +29,10 @@ _STEM = ('sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-
 _PATTERNS = [f'sub-{{subject}}[/ses-{{session}}]/{{datatype}}/{_STEM}']
 # Lower and upper bound, in s, of an echo time that a gradient-echo scan can have. A value above is in ms by mistake.
 ECHO_TIME_RANGE = (1e-4, 0.3)
+# Of a voxel, in mm: an edge outside is in another unit by mistake. Of a volume: along each axis.
+VOXEL_RANGE, LEAST_VOXELS = (0.05, 30.0), 4
+STRONGEST = 25.0  # T
+_LARGEST_SIDECAR = 5_000_000  # bytes
 
 
 class BIDSInputError(Exception):
@@ -101,7 +108,9 @@ class Acquisition:
 
     @property
     def manufacturer(self):
-        return self.metadata.get('Manufacturer')
+        """Return the name of the vendor; None where the sidecar has something else in its place."""
+        name = self.metadata.get('Manufacturer')
+        return name if isinstance(name, str) else None
 
     def path(self, suffix, *, datatype='anat', desc=None, label=None, segmentation=None, space=None, resolution=None,
              extension='.nii.gz'):
@@ -124,7 +133,10 @@ def find_subjects(bids_dir, wanted=()):
     if not (bids_dir / 'dataset_description.json').is_file():
         raise BIDSInputError(f'{bids_dir} has no dataset_description.json: it is not the root of a BIDS data set. '
                              'Point qsmbids at the folder that holds the sub-* folders and that file.')
-    known = sorted(p.name[4:] for p in bids_dir.glob('sub-*') if p.is_dir())
+    description = bids_dir / 'dataset_description.json'
+    if reason := _why_unreadable(description):
+        raise BIDSInputError(f'{description}: cannot be read: {reason}. Correct it.')
+    known = sorted(p.name[4:] for p in bids_dir.glob('sub-?*') if p.is_dir())
     if not known:
         raise BIDSInputError(f'{bids_dir} has no sub-* folder: there is no participant to process.')
     wanted = [label.removeprefix('sub-') for label in wanted]
@@ -147,13 +159,78 @@ def check_sessions(bids_dir, subjects, wanted):
 def load_layout(bids_dir, subjects, *, validate=True, database_dir=None):
     """Index the given participants of a data set, and nobody else: the time does not grow with the cohort."""
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
-    if database_dir:
-        return BIDSLayout(bids_dir, database_path=Path(database_dir), validate=validate)
     others = re.compile(r'/sub-(?!(?:' + '|'.join(map(re.escape, subjects)) + r')(?:/|_|$))')
     skip = [re.compile(rf'^/{name}(/|$)') for name in ('code', 'derivatives', 'sourcedata', 'stimuli', 'work')]
-    skip += [re.compile(r'/\.'), others]
-    return BIDSLayout(bids_dir, validate=validate,
-                      indexer=BIDSLayoutIndexer(validate=validate, ignore=skip, index_metadata=True))
+    skip += [re.compile(r'/\.')]
+    if database_dir:
+        return _load_saved(bids_dir, Path(database_dir), validate, skip)
+    folders = [f'sub-{subject}' for subject in subjects]
+    skip += [others, *_broken_sidecars(bids_dir, folders), *_inner_links(bids_dir, folders)]
+    try:
+        return BIDSLayout(bids_dir, validate=validate,
+                          indexer=BIDSLayoutIndexer(validate=validate, ignore=skip, index_metadata=True))
+    except (OSError, ValueError) as error:
+        raise BIDSInputError(f'{bids_dir}: cannot be indexed ({" ".join(str(error).split())}). Correct its '
+                             'dataset_description.json, or pass over what it lacks with --skip-bids-validation.'
+                             ) from None
+
+
+def _load_saved(bids_dir, folder, validate, skip):
+    """Return the layout of a saved index, which is made first if it is not there.
+
+    It appears whole or not at all: many jobs may start at once, and one may be killed.
+    """
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+    if not any(folder.glob('*')):
+        partial = folder.with_name(f'.{folder.name}-{uuid.uuid4()}')
+        try:
+            partial.mkdir(parents=True)
+            folders = [path.name for path in Path(bids_dir).glob('sub-*')]
+            skip = [*skip, *_broken_sidecars(bids_dir, folders), *_inner_links(bids_dir, folders)]
+            BIDSLayout(bids_dir, database_path=partial, validate=validate,
+                       indexer=BIDSLayoutIndexer(validate=validate, ignore=skip, index_metadata=True))
+            try:
+                partial.rename(folder)
+            except OSError:  # another process was faster
+                if not any(folder.glob('*')):
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return BIDSLayout(bids_dir, database_path=folder, validate=validate)
+
+
+def _broken_sidecars(bids_dir, folders):
+    """Return patterns of the JSON files that no metadata can be read from: pybids would give up the whole data set."""
+    root = Path(bids_dir)
+    paths = [*root.glob('*.json'), *(path for folder in folders for path in (root / folder).rglob('*.json'))]
+    return [_pattern(path, root) for path in paths
+            if path.name != 'dataset_description.json' and _why_unreadable(path)]
+
+
+def _inner_links(bids_dir, folders):
+    """Return patterns of links to folders of the same data set: pybids would follow them round and round."""
+    root = Path(bids_dir)
+    links = [Path(current, name) for folder in folders for current, names, _ in os.walk(root / folder) for name in names
+             if Path(current, name).is_symlink()]
+    return [_pattern(link, root) for link in links if link.resolve().is_relative_to(root.resolve())]
+
+
+def _pattern(path, root):
+    return re.compile(f'^/{re.escape(path.relative_to(root).as_posix())}(/|$)')
+
+
+def _why_unreadable(path):
+    """Return why a JSON file cannot be used as a sidecar, or None."""
+    try:
+        if path.stat().st_size > _LARGEST_SIDECAR:
+            return f'it has {path.stat().st_size / 1e6:.0f} MB'
+        content = json.loads(path.read_text(encoding='utf-8'))
+        json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError:
+        return 'it is nested too deeply'
+    except (OSError, ValueError) as error:
+        return ' '.join(str(error).split())
+    return None if isinstance(content, dict) else 'it holds no object'
 
 
 def find_acquisitions(layout, subjects, *, sessions=(), bids_filter=None):
@@ -211,12 +288,12 @@ def _read_acquisition(entities, suffix, images, layout):
         files={part: tuple(i.path for i in found) for part, found in parts.items()},
         sources=tuple(f'bids:raw:{Path(i.path).relative_to(layout.root).as_posix()}' for i in images))
     problems, warnings = [], []
-    for check in (_check_parts, _check_sidecars, _check_field, _check_headers):
+    for check in (_check_inheritance, _check_parts, _check_sidecars, _check_field, _check_headers):
         try:
             found = check(parts)
         except (ValueError, FileError) as error:
             problems.append(str(error))
-            if check is _check_parts:
+            if check in (_check_inheritance, _check_parts):
                 break
         else:
             warnings += found.pop('warnings', [])
@@ -228,8 +305,28 @@ def _read_acquisition(entities, suffix, images, layout):
     return Acquisition(**acquisition, problems=tuple(problems), warnings=tuple(warnings))
 
 
+def _check_inheritance(parts):
+    """Can all sidecars that hold for the images be read?"""
+    for image in (image for images in parts.values() for image in images):
+        words, suffix = _words(image.filename), image.get_entities()['suffix']
+        for folder in Path(image.path).parents:
+            for path in folder.glob(f'*{suffix}.json'):
+                if _words(path.name) <= words and (reason := _why_unreadable(path)):
+                    raise ValueError(f'{path}: cannot be read as a sidecar: {reason}. Correct it or write it again.')
+            if (folder / 'dataset_description.json').is_file():
+                break
+    return {}
+
+
+def _words(name):
+    """Return what a file name without its extension is made of, as a set."""
+    return frozenset(name.split('.')[0].split('_'))
+
+
 def _check_parts(parts):
     """Which parts are there, and do they belong together?"""
+    for images in parts.values():
+        _refuse_duplicates(images)
     counts = {part: len(found) for part, found in parts.items()}
     if ('real' in counts) != ('imag' in counts):
         raise ValueError(f'{_names(_first(parts))}: real and imaginary parts must come together; only '
@@ -247,6 +344,17 @@ def _check_parts(parts):
     return {'warnings': warnings}
 
 
+def _refuse_duplicates(images):
+    """Raise ValueError if an echo is there more than once."""
+    seen = {}
+    for image in images:
+        echo = int(image.get_entities().get('echo', 0))
+        if echo in seen:
+            raise ValueError(f'{seen[echo]} and {image.filename} are the same echo of the same acquisition. Remove one '
+                             'of them, or tell them apart by acq- or run-.')
+        seen[echo] = image.filename
+
+
 def _check_sidecars(parts):
     """Echo times and the sidecar of the first echo."""
     images = _first(parts)
@@ -261,6 +369,8 @@ def _check_sidecars(parts):
         raise ValueError(f'{_names(images)}: EchoTime is not a number: '
                          f'{[s["EchoTime"] for s in sidecars]}') from None
     low, high = ECHO_TIME_RANGE
+    if not times or not np.isfinite(times).all():
+        raise ValueError(f'{_names(images)}: EchoTime is {times}, must be a number. Correct the sidecars.')
     if max(times) > high:
         raise ValueError(f'{_names(images)}: EchoTime is {max(times):g}, which would be {max(times):g} s. '
                          'BIDS wants seconds; this looks like milliseconds. Divide it by 1000.')
@@ -272,8 +382,14 @@ def _check_sidecars(parts):
     if times != sorted(times):
         raise ValueError(f'{_names(images)}: the echo times do not rise with the echo number: {times}')
     phase_images = parts.get('phase') or parts.get('real') or images
-    phase_sidecar = phase_images[0].get_metadata()
+    units = phase_images[0].get_metadata().get('Units')
+    if 'phase' in parts and units not in (None, 'rad', 'arbitrary'):
+        raise ValueError(f'{phase_images[0].filename}: Units is {units!r}, must be rad or arbitrary. Correct the '
+                         'sidecar.')
     warnings = []
+    numbers = [int(image.get_entities().get('echo', 0)) for image in images]
+    if missing := sorted(set(range(1, max(numbers) + 1)) - set(numbers)):
+        warnings.append(f'echo {", ".join(map(str, missing))} is missing; the others are used')
     if sidecars[0].get('PartialFourier', 1) not in (1, None) or sidecars[0].get('PartialFourierDirection'):
         warnings.append('partial Fourier acquisition: the smallest veins and bleeds are blurred')
     if str(sidecars[0].get('MRAcquisitionType', '3D')).upper() == '2D':
@@ -282,27 +398,45 @@ def _check_sidecars(parts):
         offset = 'the coil phase offset cannot be told from the field, and ' if 'mag' not in parts or 'phase' in parts \
             else ''
         warnings.append(f'single echo: {offset}there is no R2*')
-    return {'echo_times': tuple(times), 'metadata': sidecars[0] | {'PhaseUnits': phase_sidecar.get('Units')},
-            'phase_units': phase_sidecar.get('Units'), 'warnings': warnings}
+    # NaN, which is no JSON, could not be written again.
+    metadata = json.loads(json.dumps(sidecars[0]), parse_constant=lambda name: None)
+    return {'echo_times': tuple(times), 'metadata': metadata | {'PhaseUnits': units}, 'phase_units': units,
+            'warnings': warnings}
 
 
 def _check_field(parts):
     """Field strength and centre frequency."""
     image = _first(parts)[0]
-    sidecar = image.get_metadata()
-    b0, imaging = sidecar.get('MagneticFieldStrength'), sidecar.get('ImagingFrequency')
+    b0, imaging = (_number(image, name) for name in ('MagneticFieldStrength', 'ImagingFrequency'))
     warnings = []
     if b0 is None and imaging is None:
         raise ValueError(f'{image.filename}: MagneticFieldStrength and ImagingFrequency are both missing; add one '
                          'of them to the JSON sidecar: without it Hz cannot become ppm.')
     if b0 is None:
-        b0 = float(imaging) * 1e6 / GAMMA_HZ_PER_TESLA
+        b0 = imaging * 1e6 / GAMMA_HZ_PER_TESLA
         warnings.append(f'MagneticFieldStrength is missing; {b0:.3f} T follows from ImagingFrequency')
+    if not 0 < b0 <= STRONGEST:
+        raise ValueError(f'{image.filename}: MagneticFieldStrength is {b0:g} T, must lie in (0, {STRONGEST:g}]. Correct '
+                         'the sidecar: BIDS wants tesla, and ImagingFrequency in MHz.')
     try:
-        frequency = center_frequency(float(b0), None if imaging is None else float(imaging))
+        frequency = center_frequency(b0, imaging)
     except ValueError as error:
-        raise ValueError(f'{image.filename}: {error}') from None
-    return {'b0_tesla': float(b0), 'center_frequency_hz': frequency, 'warnings': warnings}
+        raise ValueError(f'{image.filename}: {error}. Correct the sidecar: BIDS wants MagneticFieldStrength in tesla, '
+                         'and ImagingFrequency in MHz.') from None
+    return {'b0_tesla': b0, 'center_frequency_hz': frequency, 'warnings': warnings}
+
+
+def _number(image, name):
+    """Return a number of a sidecar, or None if it is not there."""
+    value = image.get_metadata().get(name)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool) or not np.isfinite(number := float(value)):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f'{image.filename}: {name} is {value!r}, must be a number. Correct the sidecar.') from None
+    return number
 
 
 def _check_headers(parts):
@@ -313,9 +447,10 @@ def _check_headers(parts):
         echoes[part] = 0
         for image in images:
             header = load_image(image.path)
-            if header.ndim not in (3, 4) or min(header.shape) < 1:
-                raise ValueError(f'{image.path}: has the shape {header.shape}; 3D, or 4D with the echoes last, '
-                                 'is expected')
+            if header.ndim not in (3, 4) or min(header.shape[:3]) < LEAST_VOXELS or min(header.shape) < 1:
+                raise ValueError(f'{image.path}: has the shape {header.shape}; 3D, or 4D with the echoes last, of '
+                                 f'{LEAST_VOXELS} voxels or more along each axis of space is expected. Convert it again.')
+            check_voxels(image.path)
             if first is None:
                 first, affine, shape = image, header.affine, header.shape[:3]
             check_grid(image.path, first.path)
@@ -330,7 +465,11 @@ def _check_headers(parts):
     try:
         direction = b0_direction(affine)
     except ValueError as error:
-        raise ValueError(f'{first.path}: {error}') from None
+        raise ValueError(f'{first.path}: {error}. Correct the header or convert it again.') from None
+    edges, (shortest, longest) = voxel_size_of(affine), VOXEL_RANGE
+    if not all(shortest <= edge <= longest for edge in edges):
+        raise ValueError(f'{first.path}: the voxels measure {" x ".join(f"{edge:g}" for edge in edges)} mm. NIfTI wants '
+                         'mm; is this another unit? Correct the header or convert it again.')
     warnings, notes = [], []
     if uncombined > 1:
         notes.append(f'{uncombined} uncombined channels along the fourth axis of each echo')
@@ -434,4 +573,8 @@ def read_filter(path):
     unknown = sorted(set(chosen) - known) if isinstance(chosen, dict) else ['megre']
     if unknown:
         raise BIDSInputError(f'{path}: unknown entity {", ".join(unknown)}; known are {", ".join(sorted(known))}')
+    for name, value in chosen.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, (dict, list, bool)):
+                raise BIDSInputError(f'{path}: {name} is {value!r}, must be a text, a number, null or a list of these')
     return chosen

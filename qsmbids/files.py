@@ -75,9 +75,13 @@ def read_json(path):
 
 
 def write_tsv(path, rows, columns):
-    """Write rows (dicts) as a table of the given columns; what is missing or empty becomes ``n/a``."""
-    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
-    return write_text(path, ''.join('\t'.join(line) + '\n' for line in lines))
+    """Write rows (dicts; any iterable) as a table of the given columns; what is missing or empty becomes ``n/a``."""
+    def write(temporary):
+        with open(temporary, 'w', encoding='utf-8', newline='\n') as stream:
+            stream.write('\t'.join(columns) + '\n')
+            stream.writelines('\t'.join([_cell(row.get(column)) for column in columns]) + '\n' for row in rows)
+    write_atomically(path, write)
+    return str(path)
 
 
 def read_tsv(path):

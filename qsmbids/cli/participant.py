@@ -54,7 +54,7 @@ class _Run:
         self.internal_error = False
 
     def execute(self):
-        from qsmbids.bids import check_sessions, find_subjects, read_filter
+        from qsmbids.bids import BIDSInputError, check_sessions, find_subjects, read_filter
         from qsmbids.files import FileError, write_text
         from qsmbids.reports.dataset import write_dataset_files
         from qsmbids.workflows.derivatives import DESCRIPTIONS
@@ -81,7 +81,7 @@ class _Run:
         for batch in batches(subjects, self.allowed.nprocs):
             try:
                 go_on = self._run_batch(batch)
-            except FileError:  # the output cannot be written: nothing would be kept
+            except (BIDSInputError, FileError):  # the whole data set, or an output that cannot be written
                 raise
             except Exception as error:  # whatever it is: the table says so, and the other participants go on
                 go_on = self._fail_batch(batch, error)

@@ -75,7 +75,11 @@ def prepare_echoes(magnitude=None, phase=None, real=None, imaginary=None, *, pha
     else:
         magnitude, phase = given['magnitude'], given.get('phase')
     if not magnitude.any():
-        raise ValueError('the magnitude is zero everywhere')
+        raise ValueError('the magnitude is zero everywhere, or not finite')
+    # Squares must stay within float32.
+    if not 1e-15 < (largest := float(np.abs(magnitude).max())) < 1e15:
+        raise ValueError(f'the largest magnitude is {largest:g}, must lie between 1e-15 and 1e15; is the slope of the '
+                         'header (scl_slope) wrong?')
     if 'phase' in given and 'real' not in given:
         phase, rule, warning = phase_to_radians(phase, phase_units, manufacturer, phase_extremes)
         notes.append(f'phase to radians: {rule}')

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 
 from qsmbids.files import FileError, write_atomically
-from qsmbids.headers import check_grid, load_image
+from qsmbids.headers import check_grid, load_image, read_voxels
 
 
 def load_array(path, dtype=np.float32):
@@ -15,11 +15,7 @@ def load_array(path, dtype=np.float32):
     FileError
         If the file is missing, damaged or truncated.
     """
-    image = load_image(path)
-    try:
-        voxels = np.asanyarray(image.dataobj)
-    except Exception as error:  # see load_image
-        raise FileError(f'{path}: is truncated or damaged ({error}). Copy or convert it again.') from None
+    voxels = read_voxels(path)
     if np.iscomplexobj(voxels):
         raise FileError(f'{path}: holds complex numbers; write real and imaginary part to files of their own')
     return np.ascontiguousarray(voxels, dtype=dtype)

@@ -7,6 +7,7 @@ of 0.97 and 1.27 1/s in R2*. The smallest detectable change is 2.77 times that: 
 
 import math
 import re
+import sys
 from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,9 @@ WIDE = {'mean': ('mean', False, 'LRB'), 'median': ('median', False, 'LRB'), 'sd'
         'meancore': ('mean', True, 'LRB'), 'meanrefwb': ('mean_ref-wholebrain', False, 'LRB'),
         'meanrefcsf': ('mean_ref-csf', False, 'LRB'), 'hiiron': ('hi_iron_mean', False, 'LRB'),
         'asymmetry': ('asymmetry', False, 'B'), 'qc': ('qc', False, 'LR')}
+# What is kept of each row of the long table to compare it with those of other sessions and runs.
+_COMPARED = ('metric', 'map', 'roi', 'hemi', 'erosion_mm', 'mean', 'volume_mm3', 'unit', 'ref', 'qc', 'qc_reason',
+             'seg_source', 'atlas')
 CHANGE = {
     'participant': 'Participant label', 'session_from': 'Label of the first session',
     'session_to': 'Label of the later one', 'acquisition_from': 'File name stem of the first acquisition',
@@ -76,12 +80,21 @@ def write_group_regions(output_dir, states, bids_dir=None):
     """
     output_dir = Path(output_dir)
     people, meanings = _participants(bids_dir)
-    scans = [_read_scan(output_dir, state, people) for state in states]
-    long = [row for scan in scans for row in scan['rows']]
+    scans, wide = [], []
+
+    def long():
+        # One acquisition at a time: thousands of whole tables do not fit into the memory of a small job.
+        for state in states:
+            scan = _read_scan(output_dir, state, people)
+            yield from scan.pop('rows')
+            wide.append(_wide_row(scan))
+            scans.append(scan | {'values': _for_comparison(scan)})
+
     columns = [*IDENTITY, *meanings, *COLUMNS]
     described = {name: {'Description': text} for name, text in IDENTITY.items()} | meanings
-    _write(output_dir, 'group_subcortical', long, columns, described | describe_columns())
-    wide, names = _wide_rows(scans, meanings)
+    _write(output_dir, 'group_subcortical', long(), columns, described | describe_columns())
+    names = dict.fromkeys(name for row in wide for name in row if name not in (*IDENTITY, *meanings))
+    names = {name: _describe_wide(name) for name in sorted(names, key=_wide_order)}
     _write(output_dir, 'group_subcortical_wide', wide, [*IDENTITY, *meanings, *names], described | names)
     changes = _changes(output_dir, scans, bids_dir)
     _write(output_dir, 'group_subcortical_change', changes, list(CHANGE),
@@ -129,24 +142,28 @@ def _read_scan(output_dir, state, people):
     return {'known': known, 'rows': rows or [known], 'values': rows, 'folder': folder, 'stem': stem}
 
 
-def _wide_rows(scans, meanings):
-    """Return a row for each acquisition, and a description of its columns of values."""
-    names, wide = {}, []
-    for scan in scans:
-        row, first = dict(scan['known']), {}
-        for found in scan['values']:
-            row |= {name: found[name] for name in ('seg_source', 'atlas')}
-            metric = found['metric']
-            if first.setdefault(metric, found['map']) != found['map']:
-                metric = f'{metric}-{found["map"]}'
-            where, eroded = f'{found["roi"]}_{found["hemi"]}', float(found['erosion_mm']) > 0
-            row[f'volume_{where}'] = row.get(f'volume_{where}', found['volume_mm3'])
-            for short, (column, of_core, sides) in WIDE.items():
-                if of_core == eroded and found['hemi'] in sides and (found['ref'] != 'n/a' or '_ref-' not in column):
-                    row[f'{metric}_{short}_{where}'] = found[column]
-        wide.append(row)
-        names |= dict.fromkeys(name for name in row if name not in (*IDENTITY, *meanings))
-    return wide, {name: _describe_wide(name) for name in sorted(names, key=_wide_order)}
+def _for_comparison(scan):
+    """Return what comparisons with other sessions and runs need of the rows of an acquisition, if there may be any."""
+    if scan['known']['session'] == scan['known']['run'] == 'n/a':
+        return []
+    return [{name: sys.intern(row[name]) for name in _COMPARED} for row in scan['values']]
+
+
+def _wide_row(scan):
+    """Return the values of an acquisition as one row."""
+    row, first = dict(scan['known']), {}
+    for found in scan['values']:
+        row |= {name: found[name] for name in ('seg_source', 'atlas')}
+        metric = found['metric']
+        if first.setdefault(metric, found['map']) != found['map']:
+            metric = f'{metric}-{found["map"]}'
+        where, eroded = f'{found["roi"]}_{found["hemi"]}', float(found['erosion_mm']) > 0
+        volume = sys.intern(f'volume_{where}')
+        row[volume] = row.get(volume, found['volume_mm3'])
+        for short, (column, of_core, sides) in WIDE.items():
+            if of_core == eroded and found['hemi'] in sides and (found['ref'] != 'n/a' or '_ref-' not in column):
+                row[sys.intern(f'{metric}_{short}_{where}')] = found[column]
+    return row
 
 
 def _wide_order(name):

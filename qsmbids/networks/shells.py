@@ -152,7 +152,8 @@ class TotalField(NamedTuple):
     Attributes
     ----------
     total, first : ndarray, float32, shape of the box
-        The measured field inside the mask, and what RESHARP with many radii makes of it; divided by `scale`.
+        The measured field without its mean inside the mask, and what RESHARP with many radii makes of it; divided by
+        `scale`.
     mask, known : ndarray of bool, shape of the box
         And where any ball fits.
     scale : float
@@ -186,7 +187,8 @@ def begin(field, mask, voxel_size, radii=RADII, device='cpu'):
     box = bounding_box(mask)
     size = fast_size(mask[box].shape)
     inside = embed_mask(mask, box, size)
-    total = embed(field, mask, box, size)
+    # No ball sees a constant, and a network alone need not learn that it means nothing.
+    total = embed(field - np.float32(field[mask].mean(dtype=float)), mask, box, size)
     balls = make_balls([inside], [voxel_size], radii, device)
     known = balls.known[0, 0].cpu().numpy() > 0
     if not known.any():

@@ -60,6 +60,12 @@ def test_the_local_field_goes_with_the_field(scene, method, scale):
     assert np.allclose(scale * one, other, atol=1e-3 * np.abs(other).max())
 
 
+def test_a_constant_does_not_matter(scene, method):
+    field, mask = scene
+    local, _ = method(field, mask)
+    assert np.allclose(local, method(field + 3, mask)[0], atol=2e-3 * np.abs(local).max())
+
+
 def test_no_field_has_no_local_field(scene, method):
     _, mask = scene
     local, known = method(np.zeros(mask.shape), mask)

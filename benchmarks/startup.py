@@ -118,8 +118,8 @@ def main():
             for name, flags in (('one asked for', ['--participant-label', middle]), ('all', [])):
                 taken = [seconds_to_first_node(root, Path(tempfile.mkdtemp(dir=folder)), *flags)
                          for _ in range(options.repeats)]
-                print(f'{name:16s} first node after {min(t[0] for t in taken):.2f} s ({min(t[1] for t in taken):.2f} s)',
-                      flush=True)
+                clock, own = (min(column) for column in zip(*taken))
+                print(f'{name:16s} first node after {clock:.2f} s ({own:.2f} s)', flush=True)
     start = time.perf_counter()
     subprocess.run([sys.executable, '-m', 'qsmbids', '--help'], stdout=subprocess.DEVNULL, check=True)
     print(f'qsmbids --help   {time.perf_counter() - start:.2f} s')

@@ -416,8 +416,8 @@ def _check_field(parts):
         b0 = imaging * 1e6 / GAMMA_HZ_PER_TESLA
         warnings.append(f'MagneticFieldStrength is missing; {b0:.3f} T follows from ImagingFrequency')
     if not 0 < b0 <= STRONGEST:
-        raise ValueError(f'{image.filename}: MagneticFieldStrength is {b0:g} T, must lie in (0, {STRONGEST:g}]. Correct '
-                         'the sidecar: BIDS wants tesla, and ImagingFrequency in MHz.')
+        raise ValueError(f'{image.filename}: MagneticFieldStrength is {b0:g} T, must lie in (0, {STRONGEST:g}]. '
+                         'Correct the sidecar: BIDS wants tesla, and ImagingFrequency in MHz.')
     try:
         frequency = center_frequency(b0, imaging)
     except ValueError as error:
@@ -449,7 +449,8 @@ def _check_headers(parts):
             header = load_image(image.path)
             if header.ndim not in (3, 4) or min(header.shape[:3]) < LEAST_VOXELS or min(header.shape) < 1:
                 raise ValueError(f'{image.path}: has the shape {header.shape}; 3D, or 4D with the echoes last, of '
-                                 f'{LEAST_VOXELS} voxels or more along each axis of space is expected. Convert it again.')
+                                 f'{LEAST_VOXELS} voxels or more along each axis of space is expected. Convert it '
+                                 'again.')
             check_voxels(image.path)
             if first is None:
                 first, affine, shape = image, header.affine, header.shape[:3]
@@ -468,8 +469,8 @@ def _check_headers(parts):
         raise ValueError(f'{first.path}: {error}. Correct the header or convert it again.') from None
     edges, (shortest, longest) = voxel_size_of(affine), VOXEL_RANGE
     if not all(shortest <= edge <= longest for edge in edges):
-        raise ValueError(f'{first.path}: the voxels measure {" x ".join(f"{edge:g}" for edge in edges)} mm. NIfTI wants '
-                         'mm; is this another unit? Correct the header or convert it again.')
+        raise ValueError(f'{first.path}: the voxels measure {" x ".join(f"{edge:g}" for edge in edges)} mm. NIfTI '
+                         'wants mm; is this another unit? Correct the header or convert it again.')
     warnings, notes = [], []
     if uncombined > 1:
         notes.append(f'{uncombined} uncombined channels along the fourth axis of each echo')

@@ -235,8 +235,8 @@ def test_a_data_set_without_a_usable_description_is_refused_as_a_whole(bids_root
         load_layout(bids_root, find_subjects(bids_root))
 
 
-@pytest.mark.parametrize('value', ['../../etc/passwd', '*', '"', "'; drop table files; --", '\\', 'é', ['a', 'b'], None,
-                                   7, {'a': 1}, [{}], True])
+@pytest.mark.parametrize('value', ['../../etc/passwd', '*', '"', "'; drop table files; --", '\\', 'é', ['a', 'b'],
+                                   None, 7, {'a': 1}, [{}], True])
 def test_filters_find_nothing_beyond_the_data_set(bids_root, add_echoes, tmp_path, value):
     add_echoes(bids_root)
     path = tmp_path / 'filter.json'

@@ -62,8 +62,9 @@ def test_any_bytes_as_an_image_are_named(tmp_path, content):
 def parts(first, second):
     """Return a magnitude and a phase of two echoes, as pybids gives them, with two sidecars."""
     def one(part, echo, content):
+        entities = {'echo': echo, 'suffix': 'MEGRE'}
         return SimpleNamespace(filename=f'sub-1_echo-{echo}_part-{part}_MEGRE.nii', path='/nowhere/x',
-                               get_metadata=lambda: dict(content), get_entities=lambda: {'echo': echo, 'suffix': 'MEGRE'})
+                               get_metadata=lambda: dict(content), get_entities=lambda: entities)
     return {part: [one(part, 1, first), one(part, 2, second)] for part in ('mag', 'phase')}
 
 

@@ -30,7 +30,7 @@ from challenge2016 import draw
 from pipeline import ECHO_TIMES
 from pipeline import simulate as simulate_bids
 
-from qsmbids.core.certainty import residual_weight
+from qsmbids.core.certainty import field_weight, residual_weight
 from qsmbids.core.echoes import combine_magnitude, prepare_echoes
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.inversion.solve import solve
@@ -149,10 +149,12 @@ def print_inversions(options, head, beside):
                 draw({'truth': (head.chi - head.chi[head.mask].mean()) * head.mask} | maps, options.picture, slices)
 
 
-def print_chain(options, head, title, field, mask, beside, within=True):
+def print_chain(options, head, title, field, mask, beside, within=True, certainty=None):
     """Print a line for each background method with the first inversion, and each inversion with the first method."""
     for background in options.backgrounds:
-        local, known = BACKGROUND[background].load()(field, mask, VOXEL_SIZE)
+        method = BACKGROUND[background]
+        weight = {'weight': certainty} if method.takes('weight') and certainty is not None else {}
+        local, known = method.load()(field, mask, VOXEL_SIZE, **weight)
         local, known = local * within, known & within
         seen = known & head.mask
         own = nrmse(local, head.local, seen)
@@ -172,7 +174,8 @@ def print_phase(options, head, title, mask, region, beside):
     error = np.std((mended - head.field)[reliable & head.mask])
     print(f'# {title} mask: field error {1e3 * error:.2f} ppb')
     beside = beside | {'weight': residual_weight(field.residual, reliable, THRESHOLD)}
-    print_chain(options, head, title, mended, reliable, beside, mask)
+    print_chain(options, head, title, mended, reliable, beside, mask,
+                field_weight(head.magnitude, field.residual, ECHO_TIMES, reliable))
 
 
 def main():

@@ -119,7 +119,8 @@ def _add_methods(group):
                             '[no]')
     group.add_argument('--weighting', choices=WEIGHTINGS,
                        help='how much a voxel counts in inversions that can weigh: all alike, by the relative residual '
-                            'of the echo fit, or by the certainty of the field [residual]')
+                            'of the echo fit, or by the certainty of the field [residual]; PDF takes the last, unless it '
+                            'is none')
     group.add_argument('--two-pass', action='store_true',
                        help='compute susceptibility from reliable voxels alone, and take the rest of the brain from a '
                             'second map: fewer streaks around bleeds, values in them, twice the time')

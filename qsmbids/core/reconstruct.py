@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmbids.core.certainty import data_weight
+from qsmbids.core.certainty import data_weight, field_weight
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import combine_magnitude, prepare_echoes
 from qsmbids.core.fieldmap import total_field
@@ -111,7 +111,7 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         Whether the mask of what is trusted loses its outermost voxel everywhere, not just beside what is not.
     weighting : {'none', 'residual', 'certainty'}
         How much a voxel counts in an inversion that can weigh: all alike, by the relative residual of the echo fit, or
-        by how certain its field is.
+        by how certain its field is. Background removal that can weigh takes the last, unless it is 'none'.
     background_parameters, inversion_parameters : dict, optional
         Parameters of these methods other than their defaults.
     reference : {'wholebrain', 'csf', 'none'}
@@ -162,8 +162,10 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
                                 voxel_size, center_frequency(b0_tesla, imaging_frequency_mhz), b0_dir=b0_dir,
                                 threshold=residual_threshold)
             total, notes = mended.field, (*notes, *mended.notes)
-        remove = BACKGROUND[background]
-        local, known = remove.load()(total, reliable, voxel_size, b0_dir=b0_dir,
+        remove, beside = BACKGROUND[background], {}
+        if weighting != 'none' and remove.takes('weight'):
+            beside['weight'] = field_weight(echoes.magnitude, field.residual, echo_times, reliable)
+        local, known = remove.load()(total, reliable, voxel_size, b0_dir=b0_dir, **beside,
                                      **remove.arguments(background_parameters))
         local, known = local * brain, known & brain
         weight = data_weight(weighting, echoes.magnitude, field.residual, echo_times, reliable, residual_threshold)

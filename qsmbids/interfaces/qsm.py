@@ -15,6 +15,7 @@ from qsmbids.networks.shipped import sha256, shipped
 class RemoveBackgroundInputSpec(GridInputSpec):
     field = File(exists=True, mandatory=True, desc='total field, ppm')
     mask = File(exists=True, mandatory=True, desc='where the field is trusted')
+    weight = File(exists=True, desc='how much each voxel counts, 0 to 1, for methods that can weigh')
     within = File(exists=True, desc='brain mask: of the result, its part in here')
     method = traits.Enum(*BACKGROUND, usedefault=True)
     parameters = traits.Dict(traits.Str, desc='other than the defaults')
@@ -31,8 +32,10 @@ class RemoveBackground(NumericInterface):
 
     def _compute(self, folder):
         method = BACKGROUND[self.inputs.method]
+        weight = given(self.inputs.weight)
         field, mask = method.load()(load_array(self.inputs.field), load_mask(self.inputs.mask), self.inputs.voxel_size,
-                                    b0_dir=self.inputs.b0_dir, **method.arguments(given(self.inputs.parameters)))
+                                    b0_dir=self.inputs.b0_dir, **{'weight': load_array(weight)} if weight else {},
+                                    **method.arguments(given(self.inputs.parameters)))
         if within := given(self.inputs.within):
             brain = load_mask(within)
             field, mask = field * brain, mask & brain

@@ -8,7 +8,7 @@ from nipype.pipeline import engine as pe
 
 from qsmbids import __version__
 from qsmbids.bids import find_brain_mask, find_r2_map
-from qsmbids.core.methods import departures
+from qsmbids.core.methods import BACKGROUND, departures
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import tissue_r2
 from qsmbids.interfaces.echoes import PrepareEchoes
@@ -281,19 +281,24 @@ def _add_fieldmaps(workflow, acquisition, sizes, ports):
 
 
 def _add_weight(workflow, acquisition, settings, sizes):
-    """Connect what says how much each voxel counts in the inversion."""
+    """Connect what says how much each voxel counts in the inversion, and in a background removal that can weigh."""
     if settings['weighting'] == 'none':
         return
     node = workflow.get_node
     workflow.__desc__ = f'Inversions weigh voxels by {_WEIGHTS[settings["weighting"]]}.'
-    weigh = numeric_node(
-        DataWeight(weighting=settings['weighting'], echo_times=list(acquisition.echo_times),
-                   threshold=settings['residual_threshold']),
-        'weigh', buffers=4 + len(acquisition.echo_times), **sizes)
-    workflow.connect([
-        (node('prepare'), weigh, [('magnitude', 'magnitude')]),
-        (node('field_wf'), weigh, [('outputnode.residual', 'residual'), ('outputnode.reliable_mask', 'mask')]),
-        (weigh, node('qsm_wf'), [('weight', 'inputnode.weight')])])
+    wanted = [('weigh', settings['weighting'], 'reliable_mask', 'weight')]
+    if BACKGROUND[settings['background']].takes('weight'):
+        wanted.append(('weigh_background', 'certainty', 'trusted_mask', 'background_weight'))
+        workflow.__desc__ += f' Background removal weighs them by {_WEIGHTS["certainty"]}.'
+    for name, weighting, mask, port in wanted:
+        weigh = numeric_node(
+            DataWeight(weighting=weighting, echo_times=list(acquisition.echo_times),
+                       threshold=settings['residual_threshold']),
+            name, buffers=4 + len(acquisition.echo_times), **sizes)
+        workflow.connect([
+            (node('prepare'), weigh, [('magnitude', 'magnitude')]),
+            (node('field_wf'), weigh, [('outputnode.residual', 'residual'), (f'outputnode.{mask}', 'mask')]),
+            (weigh, node('qsm_wf'), [('weight', f'inputnode.{port}')])])
 
 
 def _add_separation(workflow, acquisition, methods, sizes):

@@ -39,8 +39,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
         Where it is trusted.
     brain_mask
         Where susceptibility is wanted; all of `mask` without it.
-    weight
-        0 to 1; all voxels count alike without it.
+    weight, background_weight
+        0 to 1, of the inversion and of a background removal that can weigh; all voxels count alike without it.
     magnitude, csf_mask
         For inversions that use them.
 
@@ -59,13 +59,16 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
         + (', with the strength of the regularisation chosen from the field itself' if not inversion_parameters
            and any(INVERSION[method].automatic for method in inversion) else '')
         + describe_reference(reference) + '.')
-    inputnode = fields('field', 'mask', 'brain_mask', 'weight', 'magnitude', 'csf_mask', name='inputnode')
+    inputnode = fields('field', 'mask', 'brain_mask', 'weight', 'background_weight', 'magnitude', 'csf_mask',
+                       name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', 'companions', name='outputnode')
     remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
                                      'remove_background', buffers=14, voxels=voxels, threads=threads)
     workflow.connect([
         (inputnode, remove_background, [('field', 'field'), ('mask', 'mask'), ('brain_mask', 'within')]),
         (remove_background, outputnode, [('field', 'local_field'), ('mask', 'qsm_mask')])])
+    if BACKGROUND[background].takes('weight'):
+        workflow.connect([(inputnode, remove_background, [('background_weight', 'weight')])])
     gather = {out: pe.Node(Merge(len(inversion), no_flatten=True), name=f'gather_{out}', run_without_submitting=True)
               for out in ('chi', 'metadata', 'warnings')}
     companions = pe.Node(Merge(len(inversion)), name='gather_companions', run_without_submitting=True)

@@ -44,7 +44,7 @@ def init_two_pass_wf(*, voxel_size, inversion, voxels, reference='wholebrain', c
         (inputnode, masks, [('field_mask', 'mask'), ('mask', 'reliable'), ('residual', 'residual'),
                             ('quality', 'quality')]),
         (inputnode, first, [(name, f'inputnode.{name}') for name in given]),
-        (inputnode, second, [(name, f'inputnode.{name}') for name in given if name != 'weight']),
+        (inputnode, second, [(name, f'inputnode.{name}') for name in given if not name.endswith('weight')]),
         (masks, first, [('strict', 'inputnode.mask')]),
         (masks, second, [('filled', 'inputnode.mask')]),
         (first, merge_field, [('outputnode.local_field', 'chi'), ('outputnode.qsm_mask', 'reliable')]),

@@ -111,6 +111,22 @@ def test_a_mask_that_fills_the_array(method):
     assert eroded[12, 10, 13] and np.abs(local).max() < 0.01
 
 
+def test_pdf_leaves_alone_what_has_no_weight():
+    mask, local, outer = head((2, 2, 2))
+    pdf, field = BACKGROUND['pdf'].load(), local + outer
+    plain, _ = pdf(field, mask, (2, 2, 2))
+    weight = (np.random.default_rng(0).random(mask.shape) > 0.02).astype(np.float32)
+    assert np.array_equal(pdf(field, mask, (2, 2, 2), weight=mask.astype(np.float32))[0], plain)
+    weighed, _ = pdf(field, mask, (2, 2, 2), weight=weight)
+    wrong, _ = pdf(np.where(weight, field, field + 5), mask, (2, 2, 2), weight=weight)
+    kept = mask & (weight > 0)
+    assert np.allclose(wrong[kept], weighed[kept], atol=1e-5)
+    assert np.allclose(wrong[mask & ~kept], weighed[mask & ~kept] + 5, atol=1e-4)
+    assert np.linalg.norm((weighed - plain)[kept]) < 0.1 * np.linalg.norm(plain[kept])
+    with pytest.raises(ValueError, match='weight is'):
+        pdf(field, mask, (2, 2, 2), weight=2 * weight)
+
+
 @METHODS
 def test_bad_input(method, small):
     field, mask = small

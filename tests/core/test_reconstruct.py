@@ -86,6 +86,10 @@ def test_the_weight_is_used_and_the_result_says_by_what_it_was_made():
     again = reconstruct(phase, magnitude, ECHO_TIMES, weighting='none', inversion_parameters=plain.parameters,
                         **common)
     assert np.array_equal(again.chi, plain.chi) and again.automatic == ()
+    common |= {'background': 'pdf', 'background_parameters': None, 'inversion': 'tkd'}
+    fields = [reconstruct(phase, magnitude, ECHO_TIMES, weighting=weighting, **common).local_field
+              for weighting in ('none', 'residual', 'certainty')]
+    assert not np.array_equal(fields[0], fields[1]) and np.array_equal(fields[1], fields[2])
     with pytest.raises(ValueError, match='weighting'):
         reconstruct(phase, magnitude, ECHO_TIMES, weighting='some', **common)
 

@@ -58,11 +58,12 @@ def test_methods_get_what_they_can_use(run, volumes):
     assert not np.array_equal(solve('medi0', local, known, **GRID, magnitude=volumes['magnitude']).chi, found['medi0'])
 
 
-def test_the_result_stays_within_the_brain(run, volumes):
+def test_the_result_stays_within_the_brain_and_background_removal_weighs(run, volumes):
     volumes['brain_mask'] = volumes['mask'] & (np.arange(SHAPE[2]) < 12)
+    volumes['background_weight'] = np.random.default_rng(1).random(SHAPE, np.float32)
     options = dict(background='pdf', inversion=('medi0', 'tkd'), reference='none', voxels=9000, **GRID)
     found = run(init_qsm_wf(name='within', **options), volumes)
-    local, _ = remove_background_pdf(volumes['field'], volumes['mask'], **GRID)
+    local, _ = remove_background_pdf(volumes['field'], volumes['mask'], weight=volumes['background_weight'], **GRID)
     assert np.array_equal(found['known'] > 0, volumes['brain_mask'])
     assert np.array_equal(found['local'], local * volumes['brain_mask'])
     assert not found['tkd'][~volumes['brain_mask']].any()

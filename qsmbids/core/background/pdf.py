@@ -2,18 +2,19 @@
 
 import numpy as np
 
-from qsmbids.core.checks import check_mask, check_positive, check_volume, check_voxel_size
+from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import convolve, fast_size
 from qsmbids.core.grid import bounding_box, embed, embed_mask, place
 from qsmbids.core.krylov import conjugate_gradients
 
 
-def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margin=16.0, tol=1e-4, max_iterations=30):
+def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, margin=16.0, tol=1e-4,
+                          max_iterations=30):
     """Remove the background field by projection onto dipole fields.
 
     Sources outside the mask are sought whose field explains that inside it as well as possible: they minimise
-    ``|M (d * ((1 - M) chi) - field)|``. What they do not explain is the local field.
+    ``|W M (d * ((1 - M) chi) - field)|``. What they do not explain is the local field.
 
     Parameters
     ----------
@@ -25,6 +26,8 @@ def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margi
         mm.
     b0_dir : sequence of float, default (0, 0, 1)
         Unit vector of the main field in voxel axes.
+    weight : ndarray, shape (nx, ny, nz), optional
+        W inside the mask, 0 to 1: the field's reliability, 1 / its standard deviation up to a factor. By default 1.
     margin : float, default 16
         How far beyond the mask's bounding box sources are sought, mm. Those further away have counterparts near by.
     tol : float, default 1e-4
@@ -42,7 +45,8 @@ def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margi
     Raises
     ------
     ValueError
-        If shapes differ, the field is not finite inside the mask, the mask is empty, or a parameter is not positive.
+        If shapes differ, the field is not finite inside the mask, the mask is empty, the weight is not within 0 to 1
+        there, or a parameter is not positive.
 
     Notes
     -----
@@ -50,11 +54,9 @@ def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margi
 
     References
     ----------
-    Liu T et al. NMR Biomed 2011;24:1129-1136.
+    Liu T et al. NMR Biomed 2011;24:1129-1136 (whose weight is that of `qsmbids.core.certainty.field_weight`).
     """
-    mask = check_mask(mask)
-    field = check_volume('field', field, mask)
-    voxel_size = check_voxel_size(voxel_size)
+    field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(margin=margin)
     box = bounding_box(mask)
     shape = mask[box].shape
@@ -63,15 +65,16 @@ def remove_background_pdf(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), margi
     kernel = dipole_kernel(size, voxel_size, b0_dir)
     inside = embed_mask(mask, box, size)
     total = embed(field, mask, box, size)
+    squared = embed(np.square(weight), mask, box, size)
 
     def normal(sources):
         induced = convolve(sources, kernel)
-        induced *= inside
+        induced *= squared
         induced = convolve(induced, kernel)
         induced[inside] = 0
         return induced
 
-    right = convolve(total, kernel)
+    right = convolve(squared * total, kernel)
     right[inside] = 0
     sources = conjugate_gradients(normal, right, tol, max_iterations)
     total -= convolve(sources, kernel)

@@ -69,23 +69,23 @@ def build_outputs(root, count):
     rng = np.random.default_rng(0)
     metrics = {f'chi_tv_{name}': 0.5 for name in (
         'sd_ppm', 'p1_ppm', 'p99_ppm', 'kernel_gain', 'kernel_offset', 'kernel_rms', 'kernel_coherence', 'flag')}
-    shared = {'session': 'n/a', 'run': 'n/a'}
+    own = {'participant': 'LABEL', 'acquisition': 'LABEL', 'session': 'n/a', 'run': 'n/a'}
+    rows = [own | dict(zip(COLUMNS, rng.normal(size=len(COLUMNS)))) | {
+        'roi': roi, 'hemi': hemi, 'metric': metric, 'map': name, 'ref': 'wholebrain', 'erosion_mm': erosion,
+        'unit': 'ppm', 'seg_source': 'network', 'atlas': 'dgm', 'qc': 'pass'}
+        for metric, name in (('chi', 'tv'), ('R2star', 'arlo'))
+        for roi in ('caudate', 'putamen', 'pallidum', 'thalamus', 'rednucleus', 'nigra', 'dentate')
+        for hemi in 'LRB' for erosion in (0.0, 1.0)]
+    template = root.parent / 'template.tsv'
+    write_tsv(template, rows, ['participant', 'session', 'run', 'acquisition', 'seg_source', 'atlas', *COLUMNS])
+    table = template.read_text()
     for number in range(count):
-        stem = f'sub-{number:04d}'
-        own = {'participant': stem, 'acquisition': stem, **shared}
-        write_status(root, f'20260101-{number:06d}-x', [own | {'state': 'complete'}])
-        write_json(root / stem / 'anat' / f'{stem}_desc-qsm_qc.json', {'metrics': metrics, 'warnings': []})
-        rows = []
-        for metric, name in (('chi', 'tv'), ('R2star', 'arlo')):
-            for roi in ('caudate', 'putamen', 'pallidum', 'thalamus', 'rednucleus', 'nigra', 'dentate'):
-                for hemi in 'LRB':
-                    for erosion in (0.0, 1.0):
-                        values = dict(zip(COLUMNS, rng.normal(size=len(COLUMNS))))
-                        rows.append(own | values | {'roi': roi, 'hemi': hemi, 'metric': metric, 'map': name,
-                                                    'ref': 'wholebrain', 'erosion_mm': erosion, 'unit': 'ppm',
-                                                    'seg_source': 'network', 'atlas': 'dgm', 'qc': 'pass'})
-        write_tsv(root / stem / 'anat' / f'{stem}_seg-subcortical_desc-dgm_stats.tsv', rows,
-                  ['participant', 'session', 'run', 'acquisition', 'seg_source', 'atlas', *COLUMNS])
+        label = f'sub-{number:04d}'
+        write_status(root, f'20260101-{number:06d}-x', [
+            own | {'participant': label, 'acquisition': label, 'state': 'complete'}])
+        stem = root / label / 'anat' / label
+        write_json(f'{stem}_desc-qsm_qc.json', {'metrics': metrics, 'warnings': []})
+        Path(f'{stem}_seg-subcortical_desc-dgm_stats.tsv').write_text(table.replace('LABEL', label))
 
 
 def time_group(root):

@@ -17,6 +17,8 @@ from qsmbids.networks.weights import load_weights
 
 MARGIN = 8
 """Voxels around the mask that the network sees, too."""
+SURE = .99
+"""Where the background is more probable than this there is no structure."""
 SIDED = 30
 """Voxels of a structure on each side, at least, for it to tell where the middle plane is."""
 
@@ -80,20 +82,34 @@ def segment_with(network, chi, mask, voxel_size, *, magnitude=None, r2star=None,
     inside = turned(mask)
     shares = _shares(network, turned(chi), inside, steps, turned(magnitude), turned(r2star), flip)
     names = ('', *network.structures)
-    back = [resampling(n, STEP, m, step) for n, m, step in zip(shares.shape[1:], inside.shape, steps)]
+    back, within, there = _way_back(shares[0], inside.shape, steps)
     plane = middle_plane(shares.argmax(axis=0))
-    classes, best, kept = np.zeros(inside.shape, np.uint8), None, {}
-    for number, share in enumerate(shares):
-        share = along_axes(share, back)
-        if best is None:
-            best = share
-        else:
-            np.copyto(classes, number, where=share > best)
-            np.maximum(best, share, out=best)
-        if probabilities and number:
-            kept[names[number]] = _untouched(share, chi.shape, box, order, signs)
+    classes = np.zeros(inside.shape, np.uint8)
+    best, kept = along_axes(shares[0][within], back), {}
+    for number, name in enumerate(names[1:], 1):
+        share = along_axes(shares[number][within], back)
+        np.copyto(classes[there], number, where=share > best)
+        np.maximum(best, share, out=best)
+        if probabilities:
+            kept[name] = np.zeros(inside.shape, np.float32)
+            kept[name][there] = share
+            kept[name] = _untouched(kept[name], chi.shape, box, order, signs)
     labels = _untouched(_sided(classes, names, plane, steps), chi.shape, box, order, signs)
     return (labels, kept) if probabilities else labels
+
+
+def _way_back(background, shape, steps):
+    """Return the matrices to the grid of the data, for the part of both grids where there is more than background."""
+    found = bounding_box(background < SURE) if (background < SURE).any() else (slice(0, 1),) * 3
+    matrices, within, there = [], [], []
+    for part, n, m, step in zip(found, background.shape, shape, steps):
+        matrix = resampling(n, STEP, m, step)
+        rows = np.flatnonzero(matrix[:, part].sum(axis=1))
+        reach = 2 * int(np.ceil(max(step, STEP) / STEP))
+        within.append(slice(max(part.start - reach, 0), part.stop + reach))
+        there.append(slice(rows[0], rows[-1] + 1))
+        matrices.append(matrix[there[-1], within[-1]])
+    return matrices, tuple(within), tuple(there)
 
 
 def _shares(network, chi, mask, steps, magnitude, r2star, flip):

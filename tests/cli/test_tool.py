@@ -11,6 +11,7 @@ from qsmbids.core.inversion.medi import invert_medi0
 from qsmbids.core.inversion.variational import invert_tv
 from qsmbids.core.phase import center_frequency, ppm_to_hz, ppm_to_radians
 from qsmbids.core.threads import use_threads
+from qsmbids.files import read_tsv
 
 SHAPE, ECHO_TIMES = (32, 30, 28), (0.004, 0.012, 0.020)
 AFFINE = np.diag([1.5, 1.5, 2.0, 1.0])
@@ -141,6 +142,26 @@ def test_separate(files, tmp_path, capsys):
     assert read(paths['negative'])[mask] == pytest.approx((.02 - 10 / 137) / 2)
     assert main(inputs) == 0 and 'estimate' in capsys.readouterr().err
     assert main([*inputs[:4], files['other'], *inputs[5:]]) != 0 and 'another grid' in capsys.readouterr().err
+
+
+def test_nuclei_are_labelled_with_a_table_beside(files, tmp_path, monkeypatch):
+    asked = {}
+
+    def segment(chi, mask, voxel_size, **options):
+        asked.update(options, voxel_size=voxel_size)
+        return mask.astype(np.uint8)
+    monkeypatch.setattr('qsmbids.networks.segmentation.segment', segment)
+    out = tmp_path / 'x_dseg.nii.gz'
+    inputs = ['segment', '--chi', files['field'], '--magnitude', files['echo1'], '--nthreads', '1', '-o', str(out)]
+    assert main([*inputs, '--voxel-size', '1', '1', '3']) == 0
+    assert asked['voxel_size'] == (1, 1, 3) and asked['weights'] == 'dgm' and 'r2star' not in asked
+    assert asked['magnitude'].max() > 50 and np.allclose(asked['affine'], AFFINE)
+    assert np.array_equal(read(out) > 0, read(files['field']) != 0) and np.allclose(nibabel.load(out).affine, AFFINE)
+    rows = read_tsv(tmp_path / 'x_dseg.tsv')
+    assert [(row['index'], row['name']) for row in rows[:2]] == [('1', 'Caudate_L'), ('2', 'Caudate_R')]
+    assert main([*inputs, '--voxel-size', '1', '1', '3', '--mask', files['mask'], '--r2star', files['other']]) == 1
+    assert main([*inputs[:-1], str(tmp_path / 'y.nii'), '--mask', files['mask']]) == 0
+    assert asked['voxel_size'] == (1.5, 1.5, 2.0) and (tmp_path / 'y.tsv').exists()
 
 
 def test_header_can_be_overridden(files, tmp_path):

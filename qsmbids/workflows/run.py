@@ -3,8 +3,10 @@
 import json
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
+import threading
 import tomllib
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -76,8 +78,15 @@ class SlurmJobs(SLURMPlugin):
 
 
 def _start_worker(folder, log_level):
+    # A worker waits for work for ever, also when whoever gives it was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(folder)
     set_nipype_log_level(log_level)
+
+
+def _end_with_parent():
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def set_nipype_log_level(level):

@@ -1,6 +1,9 @@
 import os
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
@@ -64,6 +67,41 @@ def test_a_killed_worker_fails_its_node_and_the_rest_goes_on(workflow, tmp_path)
     finished = [i for i in range(4) if (tmp_path / 'wf' / f'good{i}' / f'result_good{i}.pklz').is_file()]
     # At most the one that ran beside the killed node is lost with the pool.
     assert len(finished) >= 3
+
+
+SLEEPER = """
+import sys
+from nipype.pipeline import engine as pe
+from nipype.interfaces.utility import Function
+from qsmbids.workflows.run import configure_nipype, make_plugin
+
+def sleep(path):
+    import os, time
+    open(path, 'w').write(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == '__main__':
+    folder = sys.argv[1]
+    configure_nipype(stop_on_first_crash=False, resource_monitor=False, crash_folder=folder)
+    workflow = pe.Workflow('wf', base_dir=folder)
+    node = pe.Node(Function(input_names=['path'], output_names=[], function=sleep), name='sleeper')
+    node.inputs.path = folder + '/pid'
+    workflow.add_nodes([node])
+    plugin, arguments = make_plugin(nprocs=2, memory_gb=1)
+    workflow.run(plugin=plugin, plugin_args=arguments)
+"""
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    (tmp_path / 'run.py').write_text(SLEEPER)
+    process = subprocess.Popen([sys.executable, tmp_path / 'run.py', tmp_path])
+    pid = tmp_path / 'pid'
+    while process.poll() is None and not (pid.is_file() and pid.read_text()):
+        time.sleep(0.1)
+    worker = psutil.Process(int(pid.read_text()))
+    process.kill()
+    process.wait()
+    worker.wait(timeout=60)
 
 
 @pytest.mark.parametrize('text, reason', [

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import struct
 from pathlib import Path
 
@@ -10,9 +11,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from qsmbids.bids import BIDSInputError, find_acquisitions, find_subjects, load_layout, read_filter
+from qsmbids.bids import Acquisition, BIDSInputError, find_acquisitions, find_subjects, load_layout, read_filter
+from qsmbids.cli.group import write_group_quality
 from qsmbids.cli.parser import parse
-from qsmbids.files import FileError
+from qsmbids.files import FileError, write_json, write_text, write_tsv
+from qsmbids.interfaces.images import save_array
+from qsmbids.reports.dataset import write_dataset_files
+from qsmbids.reports.page import write_page
+from qsmbids.reports.status import write_status
 from qsmbids.workflows.base import _prepare_echoes, method_settings
 
 NAN = float('nan')
@@ -257,6 +263,42 @@ def test_a_path_full_of_odd_characters_is_no_obstacle(tmp_path, add_echoes):
     add_echoes(root)
     (found,) = find_acquisitions(load_layout(root, find_subjects(root)), ['01'])
     assert not found.problems and found.sources[0].startswith('bids:raw:sub-01/')
+
+
+def write_page_of(folder):
+    acquisition = Acquisition({'subject': '1'}, 'MEGRE', {})
+    write_page(folder, '1', [(acquisition, {'state': 'failed', 'reason': 'x', 'crashfile': ''})], {}, '', '0')
+
+
+def write_map(folder, name):
+    save_array(folder / name, np.random.default_rng(0).normal(size=(9, 9, 9)), nibabel.Nifti1Image(np.eye(3), np.eye(4)))
+
+
+WRITERS = {
+    'JSON': lambda folder: write_json(folder / 'x.json', {'a': 'x' * 5000}),
+    'a table': lambda folder: write_tsv(folder / 'x.tsv', [{'a': 'x' * 5000}], ['a']),
+    'the status': lambda folder: write_status(folder, 'x', [{'participant': 'x' * 5000}]),
+    'files of the data set': lambda folder: write_dataset_files(folder, '/', {'x': 'x' * 5000}),
+    'the methods text': lambda folder: write_text(folder / 'CITATION.md', 'x' * 5000),
+    'a map': lambda folder: write_map(folder, 'x.nii'),
+    'a compressed map': lambda folder: write_map(folder, 'x.nii.gz'),
+    'the page': write_page_of,
+    'the quality of the group': lambda folder: write_group_quality(folder, [
+        {'participant': 'x' * 5000, 'acquisition': 'n/a', 'session': 'n/a', 'run': 'n/a', 'state': 'failed'}]),
+}
+
+
+@pytest.mark.parametrize('writer', WRITERS)
+def test_a_disk_that_is_full_is_named_and_nothing_half_is_left(writer, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
+    try:
+        with pytest.raises(FileError, match=f'{tmp_path}.*cannot be written.*Make room'):
+            WRITERS[writer](tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all(path.stat().st_size <= 400 for path in tmp_path.rglob('*') if path.is_file())
+    assert not [path for path in tmp_path.rglob('.*') if path.name != '.bidsignore']
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason='root may read everything')

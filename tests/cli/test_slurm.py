@@ -216,7 +216,7 @@ exec {shlex.quote(sys.executable)} -m qsmbids "$@"
 """)
     wrapper.chmod(0o755)
     call = [str(root), str(out), '-w', str(tmp_path / 'work'), '--cpus', '1', '--command', str(wrapper), '--',
-            '--level', 'minimal', '--inversion', 'tkd']
+            '--level', 'minimal', '--inversion', 'tkd', '--subcortical', 'none']
     assert main(call) == 0
     assert main(call) == 0 and 'in the queue' in capsys.readouterr().out
     wait_for_queue()

@@ -1,7 +1,7 @@
 """What steps take, and how well --dry-run foretells it.
 
     python benchmarks/estimates.py costs [--write]      # seconds of each step by size and echoes: qsmbids/data/costs.json
-    python benchmarks/estimates.py check [--runs 20]    # runs of many kinds against their estimates
+    python benchmarks/estimates.py check [--cases 3]    # whole runs against their estimates
 
 `costs` runs every method on simulated heads of several sizes and numbers of echoes, one step at a time and with one
 thread, and fits seconds = fixed + megavoxels * (a + b * echoes) to the processor's time of each step, so that no
@@ -12,9 +12,8 @@ the command itself and prints estimated and measured seconds and peak memory (al
 import argparse
 import ctypes
 import json
-import os
 import re
-import sys
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -26,12 +25,14 @@ from scipy.optimize import linprog
 
 from qsmbids.bids import find_acquisitions, load_layout
 from qsmbids.cli.parser import parse
+from qsmbids.cli.plan import Planner
+from qsmbids.cli.resources import Limits
 from qsmbids.core.methods import BACKGROUND, INVERSION, RELAXOMETRY, UNWRAPPING
 from qsmbids.simulation.bids import write_description, write_scan
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, simulate
 from qsmbids.workflows.base import init_acquisition_wf, method_settings
-from qsmbids.workflows.estimate import COSTS, cost_key, probe
+from qsmbids.workflows.estimate import COSTS, cost_key, measure_speed, probe
 from qsmbids.workflows.run import configure_nipype
 
 # Voxels along an edge, and echoes.
@@ -153,10 +154,28 @@ def write_table(table):
                                        json.dumps(content, indent=2)) + '\n')
 
 
+def check(root, out, cases, nprocs):
+    """Run the command on participants of several sizes; print what was foretold and what it took."""
+    print(f'{"participant":12s} {"s foretold":>10s} {"s":>6s} {"s of the processor":>18s} {"GB foretold":>11s} {"GB":>6s}')
+    for case in CASES[:cases]:
+        label = make(root, *case)
+        config = parse([str(root), str(out / label), 'participant', '-w', str(out / f'work-{label}')])
+        (acquisition,) = find_acquisitions(load_layout(root, [label]), [label])
+        foretold = Planner(config, Limits(nprocs, nprocs, 100.0, 'check'), measure_speed()).estimate([acquisition])
+        before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+        seconds, peak = run_command(root, config.output_dir, config.work_dir, '--participant-label', label, '--nprocs',
+                                    str(nprocs))
+        own = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
+        print(f'{label:12s} {foretold.seconds:10.0f} {seconds:6.0f} {own:18.0f} {foretold.gigabytes:11.2f} {peak:6.2f}',
+              flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', choices=('costs', 'check'))
     parser.add_argument('--write', action='store_true', help='replace the table of costs')
+    parser.add_argument('--cases', type=int, default=len(CASES), help='how many sizes are checked')
+    parser.add_argument('--nprocs', type=int, default=1)
     parser.add_argument('--folder', type=Path, default=Path(tempfile.gettempdir()) / 'qsmbids-estimates')
     options = parser.parse_args()
     root = options.folder / 'bids'
@@ -164,6 +183,8 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.folder) as out:
         if options.what == 'costs':
             costs(root, Path(out), options.write)
+        else:
+            check(root, Path(out), options.cases, options.nprocs)
 
 
 if __name__ == '__main__':

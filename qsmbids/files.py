@@ -85,8 +85,17 @@ def write_tsv(path, rows, columns):
 
 
 def read_tsv(path):
-    """Read a table as a list of dicts of text; ``n/a`` stays as it is."""
-    header, *lines = Path(path).read_text(encoding='utf-8').splitlines()
+    """Read a table as a list of dicts of text; ``n/a`` stays as it is.
+
+    Raises
+    ------
+    FileError
+        If it is missing, empty or no text.
+    """
+    try:
+        header, *lines = Path(path).read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError) as error:
+        raise FileError(f'{path}: cannot be read as a table ({error})') from None
     return [dict(zip(header.split('\t'), line.split('\t'))) for line in lines]
 
 

@@ -271,7 +271,8 @@ def write_page_of(folder):
 
 
 def write_map(folder, name):
-    save_array(folder / name, np.random.default_rng(0).normal(size=(9, 9, 9)), nibabel.Nifti1Image(np.eye(3), np.eye(4)))
+    like = nibabel.Nifti1Image(np.zeros((9, 9, 9)), np.eye(4))
+    save_array(folder / name, np.random.default_rng(0).normal(size=like.shape), like)
 
 
 WRITERS = {

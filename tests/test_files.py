@@ -44,6 +44,13 @@ def test_tables(tmp_path):
     assert read_tsv(path) == [{'a': '1.23457', 'b': 'x y z'}, {'a': 'n/a', 'b': 'n/a'}]
 
 
+@pytest.mark.parametrize('content', [b'', b'\xff\xfe'])
+def test_a_damaged_table_names_the_file(tmp_path, content):
+    (tmp_path / 'x.tsv').write_bytes(content)
+    with pytest.raises(FileError, match='x.tsv.*table'):
+        read_tsv(tmp_path / 'x.tsv')
+
+
 def test_damaged_json_names_the_file(tmp_path):
     path = tmp_path / 'x.json'
     path.write_text('{')

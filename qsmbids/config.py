@@ -41,6 +41,7 @@ class Config:
     chi_separation: bool = False
     subcortical: str = 'auto'
     atlas: str | None = None
+    longitudinal: bool = False
     # Which output
     level: str = 'full'
     output_spaces: tuple = ('native',)

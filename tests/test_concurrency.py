@@ -84,10 +84,10 @@ def test_readers_and_the_group_level_see_whole_files_only(tmp_path):
         for path in tmp_path.glob('descriptions.tsv'):
             assert all(len(row['description']) == 1000 for row in read_tsv(path))
         if latest_states(tmp_path):
-            assert run_group(SimpleNamespace(output_dir=tmp_path, bids_dir=None)) == 0
+            assert run_group(SimpleNamespace(output_dir=tmp_path, bids_dir=None, longitudinal=False)) == 0
             looks += 1
     finish(jobs)
-    assert run_group(SimpleNamespace(output_dir=tmp_path, bids_dir=None)) == 0
+    assert run_group(SimpleNamespace(output_dir=tmp_path, bids_dir=None, longitudinal=False)) == 0
     rows = read_tsv(tmp_path / 'group_qc.tsv')
     assert [(row['participant'], row['state'], row['brain_volume_ml']) for row in rows] == [
         (f'sub-{number}', 'complete', f'{1000 + ROUNDS - 1}') for number in range(JOBS)]

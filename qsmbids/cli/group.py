@@ -40,7 +40,7 @@ def run(config):
         return 65
     try:
         write_group_quality(output_dir, rows)
-        tables = write_group_regions(output_dir, rows, config.bids_dir)
+        tables = write_group_regions(output_dir, rows, config.bids_dir, config.longitudinal)
     except FileError as error:
         print(f'qsmbids: {error}', file=sys.stderr)
         return 1

@@ -155,6 +155,9 @@ def _add_output(group):
     group.add_argument('--output-spaces', nargs='+', metavar='SPACE',
                        help='native, and templates of TemplateFlow such as MNI152NLin2009cAsym; those need '
                             'qsmbids[atlas] [native]')
+    group.add_argument('--longitudinal', action='store_true',
+                       help='group level: compare the sessions of a participant in the middle of their positions, too; '
+                            'some seconds for each')
 
 
 def _add_execution(group):

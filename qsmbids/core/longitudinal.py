@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from qsmbids.core.regionqc import region_masks
 from qsmbids.core.registration import align_rigid, resample_labels
 
 
@@ -97,10 +98,10 @@ def common_values(sessions):
         if all(name in session.maps for session in sessions):
             moved = [_move(session, name, matrix, affine, shape) for session, matrix in zip(sessions, to_session)]
             known = np.logical_and.reduce([mask for _, mask in moved])
-            for index in (int(i) for i in np.unique(regions[known]) if i):
-                where = known & (regions == index)
-                for found_values, (volume, _) in zip(values, moved):
-                    found_values[name, index] = float(volume[where].mean(dtype=np.float64))
+            for label, region in region_masks(regions).items():
+                where = known & region
+                for found_values, (volume, _) in zip(values, moved if where.any() else ()):
+                    found_values[name, label.index] = float(volume[where].mean(dtype=np.float64))
     return values, [alignment.gain for alignment in found]
 
 

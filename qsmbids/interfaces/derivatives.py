@@ -16,6 +16,7 @@ class WriteDerivativeInputSpec(BaseInterfaceInputSpec):
     output_dir = traits.Directory(mandatory=True)
     path = traits.Str(mandatory=True, desc='relative to output_dir')
     metadata = traits.Dict(desc='sidecar')
+    origin = traits.Dict(desc='more of the sidecar: that of the map which this one was made from')
     extra = traits.Dict(desc='more of the sidecar, known only when the node runs')
 
 
@@ -40,7 +41,7 @@ class WriteDerivative(SimpleInterface):
                 write_atomically(target, lambda temporary: nibabel.save(image, temporary))
             else:
                 write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
-        sidecar = given(self.inputs.metadata, {}) | given(self.inputs.extra, {})
+        sidecar = given(self.inputs.metadata, {}) | given(self.inputs.origin, {}) | given(self.inputs.extra, {})
         if sidecar:
             write_json(target.with_name(target.name.split('.')[0] + '.json'), sidecar)
         self._results['out_file'] = str(target)

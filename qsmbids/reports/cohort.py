@@ -45,6 +45,10 @@ CHANGE = {
     'delta': 'value_to less value_from, in the unit',
     'years': 'Time between the sessions, from acq_time or age in sessions.tsv, or acq_time in scans.tsv',
     'delta_per_year': 'delta over years, in the unit per year',
+    'common_from': 'Mean in the first session over the region that all sessions share, in the middle of their '
+                   'positions; with --longitudinal', 'common_to': 'The same in the later one',
+    'common_delta': 'common_to less common_from, in the unit',
+    'common_delta_per_year': 'common_delta over years, in the unit per year',
     'volume_ratio': 'Volume of the region in the later over that in the first session',
     'sd_within': 'SD of repeated measurements of one person, in the unit',
     'smallest_detectable_change': f'{DETECTABLE} times sd_within, in the unit',
@@ -58,7 +62,7 @@ def find_statistics(folder, stem):
     return max(found, key=lambda path: (path.stat().st_mtime, path.name)) if found else None
 
 
-def write_group_regions(output_dir, states, bids_dir=None):
+def write_group_regions(output_dir, states, bids_dir=None, longitudinal=False):
     """Write ``group_subcortical.tsv``, ``group_subcortical_wide.tsv`` and ``group_subcortical_change.tsv``.
 
     Parameters
@@ -68,6 +72,8 @@ def write_group_regions(output_dir, states, bids_dir=None):
         As from :func:`qsmbids.reports.status.latest_states`.
     bids_dir : path, optional
         Where participants.tsv and the times of sessions and scans are.
+    longitudinal : bool, default False
+        Whether to bring the sessions of each participant into one space, too.
 
     Returns
     -------
@@ -96,7 +102,7 @@ def write_group_regions(output_dir, states, bids_dir=None):
     names = dict.fromkeys(name for row in wide for name in row if name not in (*IDENTITY, *meanings))
     names = {name: _describe_wide(name) for name in sorted(names, key=_wide_order)}
     _write(output_dir, 'group_subcortical_wide', wide, [*IDENTITY, *meanings, *names], described | names)
-    changes = _changes(output_dir, scans, bids_dir)
+    changes = _changes(scans, bids_dir, longitudinal)
     _write(output_dir, 'group_subcortical_change', changes, list(CHANGE),
            {name: {'Description': text} for name, text in CHANGE.items()})
     return ['group_subcortical.tsv', 'group_subcortical_wide.tsv', 'group_subcortical_change.tsv']
@@ -182,7 +188,7 @@ def _describe_wide(name):
     return {'Description': text, **({'Units': unit} if COLUMNS[column][1] == '{}' else {})}
 
 
-def _changes(output_dir, scans, bids_dir):
+def _changes(scans, bids_dir, longitudinal):
     """Return the differences of the later sessions of each participant to the first one."""
     within = _repeatability(scans)
     sessions = defaultdict(list)
@@ -199,17 +205,24 @@ def _changes(output_dir, scans, bids_dir):
             kind = scan['stem'].replace(f'_ses-{scan["known"]["session"]}', '')
             by_kind[re.sub(r'_run-\d+', '', kind)].append(scan)
         for same in by_kind.values():
-            first = same[0]
-            for later in same[1:]:
-                if later['known']['session'] != first['known']['session']:
-                    ends = times[first['stem']], times[later['stem']]
-                    years = None if None in ends else ends[1] - ends[0]
-                    changes += _compare(first, later, years, within)
+            first, later = same[0], [scan for scan in same if scan['known']['session'] != same[0]['known']['session']]
+            common = _in_one_space([first, *later]) if longitudinal and later else [({}, '')] * (1 + len(later))
+            for scan, found_there in zip(later, common[1:]):
+                ends = times[first['stem']], times[scan['stem']]
+                years = None if None in ends else ends[1] - ends[0]
+                changes += _compare(first, scan, years, within, (common[0][0], *found_there))
     return changes
 
 
-def _compare(first, later, years, within):
-    flags = _differences(first, later)
+def _in_one_space(scans):
+    """Return the means of each acquisition in the regions that all share, and what is doubtful about them."""
+    from qsmbids.reports.longitudinal import common_means
+    means, flag = common_means(scans)
+    return [(found, flag) for found in means]
+
+
+def _compare(first, later, years, within, common):
+    flags = _differences(first, later) + ([common[2]] if common[2] else [])
     before = {_key(row): row for row in first['values']}
     rows = []
     for row in later['values']:
@@ -219,6 +232,8 @@ def _compare(first, later, years, within):
         ends = [_number(each['mean']) for each in (old, row)]
         usable = None not in ends and old['ref'] == row['ref']
         delta = ends[1] - ends[0] if usable else None
+        there = [found.get(tuple(row[name] for name in ('metric', 'map', 'roi', 'hemi'))) for found in common[:2]]
+        moved = there[1] - there[0] if None not in there and old['ref'] == row['ref'] else None
         volumes = [_number(each['volume_mm3']) for each in (old, row)]
         sd, source = within.get(_key(row)) or _published(row['unit'], flags)
         notes = flags + [f'the reference was {old["ref"]}'] * (old['ref'] != row['ref']) + [
@@ -230,7 +245,9 @@ def _compare(first, later, years, within):
             'acquisition_to': later['stem'], **{name: row[name] for name in ('roi', 'hemi', 'metric', 'map', 'unit',
                                                                              'ref')},
             'value_from': ends[0], 'value_to': ends[1], 'delta': delta, 'years': years,
-            'delta_per_year': delta / years if usable and years else None,
+            'delta_per_year': delta / years if usable and years else None, 'common_from': there[0],
+            'common_to': there[1], 'common_delta': moved,
+            'common_delta_per_year': moved / years if moved is not None and years else None,
             'volume_ratio': volumes[1] / volumes[0] if None not in volumes else None, 'sd_within': sd,
             'smallest_detectable_change': DETECTABLE * sd, 'sd_source': source,
             'detectable': None if delta is None else 'yes' if abs(delta) > DETECTABLE * sd else 'no',

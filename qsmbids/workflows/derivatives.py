@@ -50,6 +50,8 @@ class Output:
         Its sidecar; none for files that are JSON themselves.
     extra : str
         Port of further metadata, known only when the workflow runs.
+    origin : str
+        Port of the further metadata of the map that it was made from.
     segmentation : str, optional
         Value of the entity ``seg-``.
     space : str, optional
@@ -63,6 +65,7 @@ class Output:
     extension: str = '.nii.gz'
     metadata: dict = field(default_factory=dict)
     extra: str = ''
+    origin: str = ''
     segmentation: str | None = None
     space: str | None = None
 
@@ -115,7 +118,8 @@ def list_space_outputs(acquisition, settings):
     native = [_chi(method, settings) for method in settings['inversion']] if acquisition.has_phase else []
     if len(acquisition.echo_times) > 1:
         native.append(_relaxometry_outputs(acquisition, settings)[0])
-    return [replace(output, port=f'{space}_{output.port}', space=space, extra=f'{space}_metadata')
+    return [replace(output, port=f'{space}_{output.port}', space=space, origin=output.extra,
+                    extra=f'{space}_metadata')
             for space in settings['output_spaces'] if space != 'native' for output in native]
 
 
@@ -135,7 +139,7 @@ def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
     The ports of `outputs`.
     """
     workflow = DescribedWorkflow(name=name)
-    ports = dict.fromkeys(port for output in outputs for port in (output.port, output.extra) if port)
+    ports = dict.fromkeys(port for output in outputs for port in (output.port, output.extra, output.origin) if port)
     inputnode = fields(*ports, name='inputnode')
     sources = [*acquisition.sources, *([Path(brain_mask).as_uri()] if brain_mask else [])]
     common = {'Sources': sources, 'SkullStripped': True, 'SpatialReference': 'orig',
@@ -151,6 +155,8 @@ def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
         workflow.connect([(inputnode, node, [(output.port, 'in_file')])])
         if output.extra:
             workflow.connect([(inputnode, node, [(output.extra, 'extra')])])
+        if output.origin:
+            workflow.connect([(inputnode, node, [(output.origin, 'origin')])])
     return workflow
 
 

@@ -27,7 +27,7 @@ def outputs(tmp_path):
 
 
 def test_failures_get_a_row_without_values(outputs):
-    assert run(SimpleNamespace(output_dir=outputs, bids_dir=None)) == 0
+    assert run(SimpleNamespace(output_dir=outputs, bids_dir=None, longitudinal=False)) == 0
     first, second, third = read_tsv(outputs / 'group_qc.tsv')
     assert (first['participant'], first['state'], first['brain_volume_ml'], first['warnings']) == (
         'sub-1', 'complete', '1200', '1')
@@ -36,7 +36,7 @@ def test_failures_get_a_row_without_values(outputs):
 
 
 def test_every_column_is_described(outputs):
-    run(SimpleNamespace(output_dir=outputs, bids_dir=None))
+    run(SimpleNamespace(output_dir=outputs, bids_dir=None, longitudinal=False))
     columns = read_tsv(outputs / 'group_qc.tsv')[0].keys()
     described = json.loads((outputs / 'group_qc.json').read_text())
     assert list(described) == list(columns)
@@ -44,9 +44,9 @@ def test_every_column_is_described(outputs):
 
 
 def test_twice_is_the_same(outputs):
-    run(SimpleNamespace(output_dir=outputs, bids_dir=None))
+    run(SimpleNamespace(output_dir=outputs, bids_dir=None, longitudinal=False))
     first = (outputs / 'group_qc.tsv').read_bytes()
-    run(SimpleNamespace(output_dir=outputs, bids_dir=None))
+    run(SimpleNamespace(output_dir=outputs, bids_dir=None, longitudinal=False))
     assert (outputs / 'group_qc.tsv').read_bytes() == first
 
 
@@ -56,5 +56,5 @@ def test_the_newest_state_counts(outputs):
 
 
 def test_without_a_participant_level_it_says_so(tmp_path, capsys):
-    assert run(SimpleNamespace(output_dir=tmp_path, bids_dir=None)) == 65
+    assert run(SimpleNamespace(output_dir=tmp_path, bids_dir=None, longitudinal=False)) == 65
     assert 'participant level first' in capsys.readouterr().err

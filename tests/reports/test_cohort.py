@@ -42,8 +42,8 @@ def study(tmp_path):
                 write_json(folder / f'{one["acquisition"]}_desc-consensus_compliance.json',
                            {'C12': {'evidence': evidence}})
 
-    def tables():
-        write_group_regions(out, states, raw)
+    def tables(**options):
+        write_group_regions(out, states, raw, **options)
         return [read_tsv(out / f'{name}.tsv') for name in TABLES]
     add.tables, add.out, add.raw = tables, out, raw
     return add
@@ -137,3 +137,23 @@ def test_repeated_runs_give_the_noise_of_the_cohort(study):
     *_, change = study.tables()
     assert float(change[0]['sd_within']) == pytest.approx(.002 / 2 ** .5, rel=1e-3)
     assert change[0]['sd_source'] == '6 pairs of runs'
+
+
+def test_sessions_in_one_space(study, monkeypatch):
+    seen = []
+
+    def common(scans):
+        seen.append([scan['stem'] for scan in scans])
+        key = ('chi', 'tv', 'Putamen', 'L')
+        return [{key: .05}, {key: .058}], 'hardly'
+    monkeypatch.setattr('qsmbids.reports.longitudinal.common_means', common)
+    study(state('sub-1', 'a'), rows(.05))
+    study(state('sub-1', 'b'), rows(.06))
+    study(state('sub-2', 'a'), rows(.05))
+    *_, change = study.tables()
+    assert {row['common_delta'] for row in change} == {'n/a'} and seen == []
+    *_, change = study.tables(longitudinal=True)
+    assert seen == [['sub-1_ses-a', 'sub-1_ses-b']]
+    found = {row['hemi']: row for row in change}
+    assert float(found['L']['common_delta']) == pytest.approx(.008) and found['R']['common_delta'] == 'n/a'
+    assert 'hardly' in found['L']['flags'] and float(found['L']['delta']) == pytest.approx(.01)

@@ -1,11 +1,11 @@
 """Values of regions: a long table with one row for each map, region and erosion."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
 
-from qsmbids.core.labels import CSF, STRUCTURES, parts_of
+from qsmbids.core.labels import CSF, STRUCTURES, Label, parts_of
 from qsmbids.core.regionqc import Verdict, judge_regions, region_masks
 
 LEAST_ERODED = 30        # voxels that must be left for values of an eroded region
@@ -132,44 +132,51 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
     exclude = None if lesions is None else ndimage.binary_dilation(lesions, np.ones((3, 3, 3)))
     masks = region_masks(segmentation.labels)
     verdicts = judge_regions(masks, mask, voxel_size, exclude=exclude, known=segmentation.known)
-    regions = [_Region(label, region, verdicts[label], mask, exclude, voxel_size, segmentation.probabilities)
+    regions = [_cut_out(label, region, verdicts[label], mask, exclude, segmentation.probabilities)
                for label, region in masks.items()]
     fluids = {'csf': csf, 'ventricles': segmentation.labels == CSF}
     rows = []
     for volume in maps:
         zeros = _references(volume, mask, fluids, voxel_size)
-        for eroded in (False, True):
-            rows += _rows_of_map(volume, [region.eroded(voxel_size) if eroded else region for region in regions], zeros,
-                                 voxel_size, magnitude, noise)
+        for found in (regions, [_eroded(region, voxel_size) for region in regions]):
+            rows += _rows_of_map(volume, found, zeros, voxel_size, magnitude, noise)
     return rows
 
 
+@dataclass(frozen=True)
 class _Region:
     """A region cut out of the volume: where it lies, which of its voxels count, and what is thought of it."""
 
-    def __init__(self, label, region, verdict, mask, exclude, voxel_size, probabilities):
-        self.label, self.verdict, self.erosion = label, verdict, 0.
-        self.box = ndimage.find_objects(region.view(np.uint8))[0] if region.any() else (slice(0, 0),) * 3
-        self.whole, inside = region[self.box], mask[self.box]
-        self.inside = self.whole & inside
-        self.counting = self.inside if exclude is None else self.inside & ~exclude[self.box]
-        self.probability, self.around = _probability(label, probabilities, mask, exclude)
+    label: Label
+    verdict: Verdict
+    box: tuple
+    whole: np.ndarray
+    inside: np.ndarray       # where the maps have values
+    counting: np.ndarray     # and no lesion
+    probability: np.ndarray | None
+    around: tuple | None     # the box of the probability
+    erosion: float = 0.      # mm
 
-    def eroded(self, voxel_size):
-        """Return the region without its outermost voxels."""
-        found = object.__new__(_Region)
-        found.__dict__ |= self.__dict__
-        thin = [step <= 2 * min(voxel_size) for step in voxel_size]
-        structure = ndimage.generate_binary_structure(3, 1)
-        for axis in (axis for axis in range(3) if not thin[axis]):
-            structure &= np.arange(3).reshape(np.roll((3, 1, 1), axis)) == 1
-        found.erosion = float(max(step for step, keep in zip(voxel_size, thin) if keep))
-        core = ndimage.binary_erosion(np.pad(self.whole, 1), structure)[1:-1, 1:-1, 1:-1]
-        found.inside, found.counting = self.inside & core, self.counting & core
-        left = int(found.counting.sum())
-        if self.verdict.state != 'missing' and left < LEAST_ERODED:
-            found.verdict = Verdict('missing', (f'{left} voxels are left by the erosion, fewer than {LEAST_ERODED}',))
-        return found
+
+def _cut_out(label, region, verdict, mask, exclude, probabilities):
+    box = ndimage.find_objects(region.view(np.uint8))[0] if region.any() else (slice(0, 0),) * 3
+    inside = region[box] & mask[box]
+    return _Region(label, verdict, box, region[box], inside, inside if exclude is None else inside & ~exclude[box],
+                   *_probability(label, probabilities, mask, exclude))
+
+
+def _eroded(region, voxel_size):
+    """Return a region without its outermost voxels."""
+    thin = [step <= 2 * min(voxel_size) for step in voxel_size]
+    structure = ndimage.generate_binary_structure(3, 1)
+    for axis in (axis for axis in range(3) if not thin[axis]):
+        structure &= np.arange(3).reshape(np.roll((3, 1, 1), axis)) == 1
+    core = ndimage.binary_erosion(np.pad(region.whole, 1), structure)[1:-1, 1:-1, 1:-1]
+    left, verdict = int((region.counting & core).sum()), region.verdict
+    if verdict.state != 'missing' and left < LEAST_ERODED:
+        verdict = Verdict('missing', (f'{left} voxels are left by the erosion, fewer than {LEAST_ERODED}',))
+    return replace(region, verdict=verdict, inside=region.inside & core, counting=region.counting & core,
+                   erosion=float(max(step for step, keep in zip(voxel_size, thin) if keep)))
 
 
 def _probability(label, probabilities, mask, exclude):

@@ -98,8 +98,8 @@ def draw_bars(found, group, metric, unit):
     if not bars:
         return ''
     names = list(dict.fromkeys(roi for roi, *_ in bars))
-    ends = [0.] + [mean + sign * sd for _, _, mean, sd, _, _ in bars for sign in (-1, 1)]
-    ends += [mean + sign * sd for *_, other in bars if other for mean, sd in [other] for sign in (-1, 1)]
+    spans = [bar[2:4] for bar in bars] + [bar[-1] for bar in bars if bar[-1]]
+    ends = [0.] + [mean + sign * sd for mean, sd in spans for sign in (-1, 1)]
     low, high = min(ends), max(ends)
     scale = (_WIDTH - _LEFT - _RIGHT) / (high - low)
     height = _TOP + _ROW * len(names) + _FOOT
@@ -109,9 +109,8 @@ def draw_bars(found, group, metric, unit):
 
     parts = [f'<svg role="img" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" class="bars">',
              f'<title>{escape(metric)} of {len(names)} structures, left and right</title>']
-    for number, roi in enumerate(names):
-        top = _TOP + _ROW * number
-        parts.append(f'<text x="{_LEFT - 10}" y="{top + 18}" text-anchor="end">{escape(roi)}</text>')
+    parts += [f'<text x="{_LEFT - 10}" y="{_TOP + _ROW * number + 18}" text-anchor="end">{escape(roi)}</text>'
+              for number, roi in enumerate(names)]
     for roi, side, mean, sd, state, other in bars:
         top = _TOP + _ROW * names.index(roi) + (3 if side == 'L' else 16)
         start, width = min(x(0), x(mean)), max(abs(x(mean) - x(0)), 1)

@@ -4,7 +4,8 @@ import pytest
 
 from qsmbids.core.statistics import COLUMNS
 from qsmbids.files import read_tsv, write_json, write_tsv
-from qsmbids.reports.cohort import DETECTABLE, PUBLISHED_SD, write_group_regions
+from qsmbids.reports.change import DETECTABLE, PUBLISHED_SD
+from qsmbids.reports.cohort import write_group_regions
 
 TABLES = ('group_subcortical', 'group_subcortical_wide', 'group_subcortical_change')
 

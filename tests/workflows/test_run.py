@@ -156,3 +156,22 @@ def test_nodes_as_jobs_of_slurm(slurm, workflow, tmp_path, monkeypatch):
     assert crashes['bad'] == '3 is wrong, must be right'
     assert 'ended without a result' in crashes['killed'] and 'memory' in crashes['killed']
     assert (tmp_path / 'wf' / 'good' / 'result_good.pklz').is_file() and set(crashes) == {'bad', 'killed'}
+
+
+def occupy(seconds):
+    import time
+    start = time.time()
+    time.sleep(seconds)
+    return start, time.time()
+
+
+@pytest.mark.parametrize('needs', [{'mem_gb': 0.6}, {'n_procs': 2}])
+def test_memory_and_cores_bound_what_runs_at_once(workflow, tmp_path, needs):
+    for index in range(3):
+        each = node(occupy, f'node{index}', seconds=0.3)
+        for name, value in needs.items():
+            setattr(each, f'_{name}', value)
+        workflow.add_nodes([each])
+    plugin, _ = make_plugin(nprocs=2, memory_gb=1)
+    spans = sorted(done.result.outputs.out for done in workflow.run(plugin=plugin).nodes())
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:]))

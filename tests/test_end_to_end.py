@@ -15,15 +15,18 @@ import pytest
 
 from qsmbids import reconstruct
 from qsmbids.bids import find_acquisitions, load_layout
-from qsmbids.files import read_tsv
+from qsmbids.core.labels import LABELS, label_named, label_rows
+from qsmbids.files import read_tsv, write_tsv
 from qsmbids.interfaces.images import load_echoes
 from qsmbids.simulation.testbids import acquisition as simulated
+from qsmbids.simulation.tissues import LABELS as TISSUES
+from qsmbids.simulation.tissues import NUCLEI
 
 TESTBIDS = Path(__file__).parents[1] / 'data' / 'testbids'
 EXPECTED = {
     'anat': ['desc-brain_mask', 'desc-qsm_mask', 'desc-reliable_mask', 'desc-reference_mask', 'desc-tv_Chimap',
              'desc-arlo_R2starmap', 'desc-arlo_T2starmap', 'desc-arlo_S0map', 'desc-fit_residual', 'desc-clear_swi',
-             'desc-clear_minIP'],
+             'desc-clear_minIP', 'desc-cmb_mask', 'desc-cmb_dseg', 'desc-cmb_probseg'],
     'fmap': ['desc-total_fieldmap', 'desc-local_fieldmap', 'magnitude']}
 
 
@@ -31,10 +34,27 @@ def qsmbids(*arguments):
     return subprocess.run([sys.executable, '-m', 'qsmbids', *map(str, arguments)], capture_output=True, text=True)
 
 
+def true_regions(folder):
+    """Write the nuclei of sub-02 as the segmentation of another pipeline would be."""
+    scan = simulated('sub-02')
+    grid = np.stack(np.meshgrid(*map(np.arange, scan.labels.shape), indexing='ij'))
+    right = np.tensordot(scan.sequence.affine[0, :3], grid, 1) + scan.sequence.affine[0, 3] > 0
+    labels = np.zeros(scan.labels.shape, np.uint8)
+    for name in NUCLEI:
+        for side, where in (('L', ~right), ('R', right)):
+            labels[(scan.labels == TISSUES[name]) & where] = label_named(name, side).index
+    folder = folder / 'sub-02' / 'anat'
+    folder.mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(labels, scan.sequence.affine), folder / 'sub-02_desc-nuclei_dseg.nii.gz')
+    write_tsv(folder / 'sub-02_desc-nuclei_dseg.tsv', label_rows(LABELS), ['index', 'name'])
+
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp('run')
-    done = qsmbids(TESTBIDS, root / 'out', 'participant', '-w', root / 'work', '--nprocs', 2)
+    true_regions(root / 'regions')
+    done = qsmbids(TESTBIDS, root / 'out', 'participant', '-w', root / 'work', '--nprocs', 2,
+                   '-d', f'truth={root / "regions"}')
     return root, done
 
 
@@ -102,6 +122,22 @@ def test_chi_is_what_was_simulated(run):
     assert 2 * (brain & truth.mask).sum() / (brain.sum() + truth.mask.sum()) > 0.9
 
 
+def test_regions_of_a_given_segmentation_have_the_values_that_were_simulated(run):
+    truth, folder = simulated('sub-02'), run[0] / 'out' / 'sub-02' / 'anat'
+    rows = read_tsv(folder / 'sub-02_seg-subcortical_desc-given_stats.tsv')
+    assert {row['metric'] for row in rows} == {'chi', 'R2star'} and {row['atlas'] for row in rows} == {'truth'}
+    found = {(row['metric'], row['roi']): row for row in rows if row['hemi'] == 'B' and row['erosion_mm'] == '0'}
+    for tissue in ('putamen', 'pallidum', 'thalamus', 'dentate'):
+        region = truth.labels == TISSUES[tissue]
+        row = found['chi', tissue.capitalize()]
+        expected = truth.chi[region].mean() - truth.chi[truth.mask].mean()
+        assert float(row['mean_ref-wholebrain']) == pytest.approx(expected, abs=.015)
+        assert float(found['R2star', tissue.capitalize()]['mean']) == pytest.approx(truth.r2star[region].mean(), rel=.2)
+    assert found['chi', 'Amygdala']['qc'] == 'missing' and found['chi', 'Amygdala']['mean'] == 'n/a'
+    assert (folder / 'sub-02_seg-subcortical_desc-given_dseg.tsv').is_file()
+    assert 'Values of regions' in (run[0] / 'out' / 'sub-02.html').read_text()
+
+
 def test_a_notebook_gets_the_same_map(run):
     (found, *_) = find_acquisitions(load_layout(TESTBIDS, ['01']), ['01'])
     image = nibabel.load(found.files['mag'][0])
@@ -126,6 +162,7 @@ def test_a_second_run_computes_nothing_and_restores_what_was_deleted(run):
     kept = root / 'out' / 'sub-02' / 'anat' / 'sub-02_desc-brain_mask.nii.gz'
     stamp = kept.stat().st_mtime_ns
     again = qsmbids(TESTBIDS, root / 'out', 'participant', '-w', root / 'work', '--nprocs', 1,
+                    '-d', f'truth={root / "regions"}',
                     '--participant-label', '02', 'sub-03')
     assert again.returncode == 0, again.stderr
     assert node_results(root) == before
@@ -138,6 +175,8 @@ def test_group_level(run):
     assert done.returncode == 0, done.stderr
     rows = {row['acquisition']: row for row in read_tsv(root / 'out' / 'group_qc.tsv')}
     assert len(rows) == 5
+    wide = {row['acquisition']: row for row in read_tsv(root / 'out' / 'group_subcortical_wide.tsv')}
+    assert float(wide['sub-02']['chi_mean_Pallidum_L']) > .05 and wide['sub-broken']['chi_mean_Pallidum_L'] == 'n/a'
     assert rows['sub-broken']['brain_volume_ml'] == 'n/a'
     assert 700 < float(rows['sub-01_ses-baseline']['brain_volume_ml']) < 2500
     for name in ('sub-01_ses-baseline', 'sub-02', 'sub-03'):

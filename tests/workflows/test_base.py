@@ -11,7 +11,7 @@ from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFF
 from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
 from qsmbids.segmentations import Source
 from qsmbids.templates import Template
-from qsmbids.workflows.base import METHOD_SETTINGS, init_qsmbids_wf
+from qsmbids.workflows.base import METHOD_SETTINGS, find_regions, init_qsmbids_wf
 from qsmbids.workflows.derivatives import DESCRIPTIONS, list_outputs
 from qsmbids.workflows.qsm import companion_maps
 
@@ -74,7 +74,8 @@ def test_every_setting_makes_a_complete_graph(acquisition, build, settings):
         assert inputs_without_source(workflow) == []
         sinks = {node.interface.inputs.path for node in workflow._get_all_nodes() if node.name.startswith('ds_')}
         chosen = {name: getattr(config, name) for name in METHOD_SETTINGS}
-        expected = {output.path(kind) for output in list_outputs(kind, chosen)}
+        source, _ = find_regions(config, kind)
+        expected = {output.path(kind) for output in list_outputs(kind, chosen, source=source)}
         assert sinks == expected
         maps = [path for path in expected if path.endswith('Chimap.nii.gz')
                 and not any(f'desc-{name}_' in path for name in companion_maps(INVERSION))]

@@ -41,6 +41,16 @@ def build_parser():
     segment.add_argument('--r2star', type=Path, help='R2* in 1/s; none needed')
     segment.add_argument('--mask', type=Path, help='the brain; where the susceptibility is not zero otherwise')
     segment.add_argument('--weights', default='dgm', help='of the network: those that come along, or a file [dgm]')
+    microbleeds = _step(steps, 'microbleeds', run_microbleeds, 'microbleeds, calcifications and what is taken for '
+                        'them; research use only, not a diagnosis',
+                        output='PREFIX of the files to write: PREFIX_lesions.tsv, PREFIX_counts.tsv, '
+                               'PREFIX_mask.nii.gz, PREFIX_dseg.nii.gz, PREFIX_probseg.nii.gz, and their sidecars')
+    microbleeds.add_argument('--chi', type=Path, help='susceptibility in ppm, any reference, 0 where it is not known')
+    microbleeds.add_argument('--mask', type=Path, required=True, help='the brain, not eroded')
+    microbleeds.add_argument('--r2star', type=Path, help='R2* in 1/s')
+    microbleeds.add_argument('--swi', type=Path, help='susceptibility-weighted image, in the place of --r2star')
+    microbleeds.add_argument('--dseg', type=Path, help='label map of the deep nuclei; indices as in the TSV beside it, '
+                                                       "FreeSurfer's without one")
     for step in (unwrap, field):
         step.add_argument('--phase', type=Path, nargs='+', required=True,
                           help='one 4D file of all echoes, or one file per echo: 3D, or 4D with uncombined channels')
@@ -228,10 +238,29 @@ def run_segment(options):
     write_tsv(options.output.with_name(f'{name}.tsv'), rows, list(rows[0]))
 
 
-def _step(steps, name, run, text, methods=None):
+def run_microbleeds(options):
+    from qsmbids.files import write_json
+    from qsmbids.interfaces.microbleeds import SIDECARS, take_census, write_census
+    inputs = {'chi': options.chi, 'r2star': options.r2star, 'weighted': options.swi}
+    if not any(inputs.values()):
+        raise ValueError('give --chi, or --r2star or --swi without it')
+    census = take_census(options.mask, regions=options.dseg, **inputs)
+
+    def name(suffix, extension):
+        return options.output.with_name(f'{options.output.name}_{suffix}{extension}')
+
+    write_census(census, name, options.mask)
+    said = {'Inputs': [kind for kind, path in inputs.items() if path], 'LowConfidence': census.low_confidence}
+    for suffix, sidecar in SIDECARS.items():
+        write_json(name(suffix, '.json'), sidecar | (said if suffix not in ('lesions', 'counts') else {}))
+    if census.low_confidence:
+        _notice(options, 'low confidence: voxels are too long, or the sign of the susceptibility is not known')
+
+
+def _step(steps, name, run, text, methods=None, output='NIfTI file to write'):
     step = steps.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.', allow_abbrev=False)
     step.set_defaults(run=run)
-    step.add_argument('-o', '--output', type=Path, required=True, help='NIfTI file to write')
+    step.add_argument('-o', '--output', type=Path, required=True, help=output)
     step.add_argument('--nthreads', type=int, help='cores to use [all of them]')
     if methods:
         default = next(iter(methods))

@@ -27,11 +27,13 @@ SHADOW_MM, SHADOW_SHARE, SHADOW_MARK = 3., .5, .1
 STREAK_MM, STREAK_SHARE, STREAK_MARK = 8., .12, .4
 # Middles of one lesion: in two maps; in one map, or this share of its radius.
 SAME_MM, LEAST_MM, SHARE = 3., 1.5, .8
-# Feature: where its ramp begins and ends; ppm, mm, 1/s. Contrast of what is as large as a red nucleus: twice that.
+# Feature: where its ramp begins and ends; ppm, mm, 1/s. What is as large as a red nucleus needs twice the contrast.
 RULES = {'contrast': (.06, .18), 'noise': (4., 10.), 'blobness': (.25, .65), 'sphericity': (.35, .6),
-         'elongation': (2.4, 1.6), 'tail': (2.1, 1.5), 'diameter': (14., 10.), 'parenchyma': (.3, .65), 'edge': (.5, 2.5)}
+         'elongation': (2.4, 1.6), 'tail': (2.1, 1.5), 'diameter': (14., 10.), 'parenchyma': (.3, .65),
+         'edge': (.5, 2.5)}
 DIAMAGNETIC = {'contrast': (.12, .3)}  # streaks are dark more often than bright
 LARGE_MM = 4., 6.
+FEW, UNSURE = (4, 1), .8   # voxels of a region: what is one voxel needs 1.8 times the contrast
 OPEN_SCORE, NO_DECAY_SCORE = .4, .4
 DECAY = -2., 8.            # R2* over the tissue around, 1/s
 _PLAIN = ('blobness', 'sphericity', 'elongation', 'tail', 'diameter', 'parenchyma', 'edge')
@@ -53,7 +55,7 @@ def judge(blob, amplitude=1.):
         What thresholds in ppm are multiplied by.
     """
     rules = RULES | (DIAMAGNETIC if blob.sign < 0 else {})
-    size = amplitude * (1 + ramp(blob.diameter, *LARGE_MM))
+    size = amplitude * (1 + ramp(blob.diameter, *LARGE_MM) + UNSURE * ramp(blob.voxels, *FEW))
     values = {'contrast': blob.contrast / size, 'noise': blob.contrast / max(blob.spread, 1e-6),
               **{name: getattr(blob, name) for name in _PLAIN}}
     marks = {name: ramp(value, *rules[name]) for name, value in values.items()}

@@ -15,7 +15,7 @@ from qsmbids.core.blobshape import grow_region, measure_blobs, sum_moment
 from qsmbids.core.checks import check_mask, check_same_shape
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.labels import BY_INDEX, CSF
-from qsmbids.core.lesiongrade import (LEAST_KNOWN, LISTED, POSSIBLE, judge, shadow_marks, without_doubles)
+from qsmbids.core.lesiongrade import LEAST_KNOWN, LISTED, POSSIBLE, judge, shadow_marks, without_doubles
 from qsmbids.core.lesiongrid import WorkingGrid
 from qsmbids.core.lesionplaces import place_lesions
 from qsmbids.core.lesiontable import lesion_row
@@ -76,7 +76,8 @@ class Blob:
         What :func:`qsmbids.core.blobshape.grow_region` needs.
     peak, mean, ring, spread, contrast : float
         Of the volume times the sign: peak, mean of the region, median and SD of the ring, peak over ring.
-    ring_voxels : int
+    ring_voxels, voxels : int
+        Of the ring and of the region.
     volume, diameter, radius, sphericity, elongation, tail : float
         Tail: the elongation at a quarter of the peak.
     open : bool
@@ -110,6 +111,7 @@ class Blob:
     spread: float
     contrast: float
     ring_voxels: int
+    voxels: int
     volume: float
     diameter: float
     radius: float
@@ -280,7 +282,7 @@ def _measured(source, sign, found, volume, scene, steps, edge):
             **{name: float(getattr(shapes, name)[number]) for name in
                ('mean', 'ring', 'spread', 'contrast', 'volume', 'diameter', 'sphericity', 'elongation', 'tail',
                 'parenchyma')},
-            peak=peak, ring_voxels=int(shapes.ring_voxels[number]), open=bool(shapes.open[number]), known=known,
+            peak=peak, ring_voxels=int(shapes.ring_voxels[number]), voxels=round(shapes.volume[number] / steps.prod()), open=bool(shapes.open[number]), known=known,
             radius=float(shapes.diameter[number]) / 2, edge=float(distance),
             blobness=max(float(weakest / max(strongest, 1e-6)), 0.), vesselness=_vesselness(strongest, middle, weakest),
             decay=None if scene.dark is None else float(shapes.second[number]) * RELAXIVITY,

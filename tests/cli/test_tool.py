@@ -164,6 +164,27 @@ def test_nuclei_are_labelled_with_a_table_beside(files, tmp_path, monkeypatch):
     assert asked['voxel_size'] == (1.5, 1.5, 2.0) and (tmp_path / 'y.tsv').exists()
 
 
+def test_microbleeds_give_tables_maps_and_sidecars(files, tmp_path, capsys):
+    grids = np.ogrid[tuple(map(slice, SHAPE))]
+    ball = sum(((grid - middle) * step) ** 2 for grid, middle, step in zip(grids, (15, 12, 13), (1.5, 1.5, 2))) < 9
+    mask = files['volumes']['mask']
+    noise = np.random.default_rng(0).normal(0, .02, SHAPE)
+    for name, volume in (('chi', (noise + .7 * ball) * mask), ('r2star', (20 + 90 * ball) * mask)):
+        nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), AFFINE), tmp_path / f'{name}.nii')
+    inputs = ['microbleeds', '--mask', files['mask'], '--nthreads', '1']
+    assert main([*inputs, '--chi', str(tmp_path / 'chi.nii'), '-o', str(tmp_path / 'sub-1_desc-cmb')]) == 0
+    row, = [row for row in read_tsv(tmp_path / 'sub-1_desc-cmb_lesions.tsv') if row['certainty'] == 'definite']
+    assert row['class'] == 'cmb' and abs(float(row['z_ras_mm']) - 26) < 2
+    for suffix in ('mask', 'dseg', 'probseg'):
+        assert np.allclose(nibabel.load(tmp_path / f'sub-1_desc-cmb_{suffix}.nii.gz').affine, AFFINE)
+    for suffix in ('mask', 'dseg', 'probseg', 'lesions', 'counts'):
+        assert 'esearch use only, not a diagnosis' in (tmp_path / f'sub-1_desc-cmb_{suffix}.json').read_text()
+    assert 'confidence' not in capsys.readouterr().err
+    assert main([*inputs, '--r2star', str(tmp_path / 'r2star.nii'), '-o', str(tmp_path / 'y')]) == 0
+    assert 'low confidence' in capsys.readouterr().err
+    assert main([*inputs, '-o', str(tmp_path / 'z')]) == 1 and '--chi' in capsys.readouterr().err
+
+
 def test_header_can_be_overridden(files, tmp_path):
     outputs = [str(tmp_path / f'{i}.nii') for i in range(3)]
     common = ['invert', '--method', 'tikhonov', '--field', files['field'], '--mask', files['mask'], '--nthreads', '1']

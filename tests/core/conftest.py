@@ -15,7 +15,8 @@ def one_thread():
 def paint():
     """Paint a ball with a rim of a voxel, or a tube along the third axis, of contrast 1."""
     def ball(shape, centre, radius, steps=(1., 1., 1.), stretch=0.):
-        x, y, z = ((grid - middle) * step for grid, middle, step in zip(np.ogrid[tuple(map(slice, shape))], centre, steps))
+        grids = np.ogrid[tuple(map(slice, shape))]
+        x, y, z = ((grid - middle) * step for grid, middle, step in zip(grids, centre, steps))
         distance = np.sqrt(x ** 2 + y ** 2 + np.maximum(np.abs(z) - stretch, 0) ** 2)
         return np.clip((radius - distance) / min(steps) + .5, 0, 1).astype(np.float32)
     return ball

@@ -12,7 +12,7 @@ STEPS = np.ones(3)
 def blob(**changed):
     """A plain microbleed."""
     features = dict(source='chi', sign=1, seed=np.array([20, 20, 20]), centre=np.array([20., 20., 20.]), contrast=.6,
-                    spread=.02, diameter=4., sphericity=.9, elongation=1.1, tail=1.2, open=False, blobness=.8,
+                    spread=.02, diameter=4., voxels=33, sphericity=.9, elongation=1.1, tail=1.2, open=False, blobness=.8,
                     parenchyma=1., known=1., edge=12., decay=40., nucleus=None, above_nucleus=None)
     return SimpleNamespace(**features | changed)
 
@@ -29,7 +29,7 @@ def test_a_plain_microbleed_is_definite_and_a_plain_calcification_is_one():
 
 @pytest.mark.parametrize('bent', [
     dict(contrast=.05), dict(spread=.4), dict(blobness=.05), dict(elongation=4.), dict(tail=5.), dict(edge=.2),
-    dict(parenchyma=.2), dict(diameter=15.), dict(contrast=.1, diameter=6.)])
+    dict(parenchyma=.2), dict(diameter=15.), dict(contrast=.1, diameter=6.), dict(contrast=.12, voxels=1, diameter=1.2)])
 def test_whatever_bends_a_rule_is_no_definite_microbleed(bent):
     kind, score = judge(blob(**bent))
     assert kind != 'cmb' or score < POSSIBLE

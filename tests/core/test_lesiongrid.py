@@ -24,7 +24,8 @@ def test_the_grid_stays_unless_voxels_are_fine_or_unlike(voxel, steps, low):
 @pytest.mark.parametrize('voxel', [(1., 1., 1.), (.6, .6, 1.1), (1., 1., 1.6), (.5, .5, .5)])
 def test_places_and_values_stay_where_they_are(voxel):
     grid = WorkingGrid.of(brain(), voxel)
-    ramp = sum(weight * axis for weight, axis in zip((1., 2., -3.), np.ogrid[tuple(map(slice, SHAPE))])).astype(np.float32)
+    axes = np.ogrid[tuple(map(slice, SHAPE))]
+    ramp = sum(weight * axis for weight, axis in zip((1., 2., -3.), axes)).astype(np.float32)
     worked = grid.to_working(ramp, 1)
     at = np.argwhere(np.ones(worked.shape, bool))[::97]
     inner = ((at > 3) & (at < np.array(worked.shape) - 4)).all(axis=1)

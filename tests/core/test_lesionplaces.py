@@ -14,7 +14,7 @@ SHAPE, STEP = (90, 100, 80), 2.
 
 
 def segmented(names, turn=0., size=1., shift=(0., 0., 0.)):
-    """Balls of 4 mm at the centres of nuclei, in a head that is turned about the left-right axis, scaled and shifted."""
+    """Balls at the centres of nuclei, in a head that is turned about the left-right axis, scaled and shifted."""
     cos, sin = np.cos(turn), np.sin(turn)
     pose = size * np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     affine = np.diag([STEP, STEP, STEP, 1.])

@@ -38,7 +38,8 @@ def test_each_lesion_counts_once_in_each_division():
 @pytest.mark.parametrize('regions, pattern', [(['lobar', 'lobar'], 'strictly lobar'), (['deep'], 'strictly deep'),
                                               (['lobar', 'deep'], 'mixed'), (['lobar', None], None), ([], 'none')])
 def test_the_pattern_is_that_of_the_definite_ones(regions, pattern):
-    assert pattern_of([row(region=region) for region in regions] + [row(certainty='possible', region='deep')]) == pattern
+    rows = [row(region=region) for region in regions] + [row(certainty='possible', region='deep')]
+    assert pattern_of(rows) == pattern
 
 
 def test_grades():

@@ -36,7 +36,8 @@ def missed(census, kind, lesions, affine=AFFINE, tolerance=1.5):
     """Return how many lesions of a class have no match, and how many matches are of none."""
     found = places(census, kind)
     points = [affine[:3, :3] @ centre + affine[:3, 3] for centre, *_ in lesions]
-    near = np.array([[np.linalg.norm(a - b) < tolerance for b in found] for a in points]).reshape(len(points), len(found))
+    near = np.array([[np.linalg.norm(a - b) < tolerance for b in found] for a in points])
+    near = near.reshape(len(points), len(found))
     return int((~near.any(axis=1)).sum()), int((~near.any(axis=0)).sum())
 
 

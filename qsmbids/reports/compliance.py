@@ -56,8 +56,7 @@ def compliance(facts, metrics, references, warnings):
         'C9': ('explicit units', 'met', 'ppm, in each sidecar'),
         'C10': ('tool, version, algorithms and all parameters recorded', 'met',
                 f'qsmbids {__version__}; sidecars; preset: {settings["preset"]}{_departures(settings)}'),
-        'C11': ('transforms, interpolation and header edits recorded', 'met',
-                'none: all maps lie on the grid of the acquisition'),
+        'C11': ('transforms, interpolation and header edits recorded', 'met', _transforms(settings)),
         'C12': ('scanner and protocol recorded',
                 _met({'Manufacturer', 'ManufacturersModelName', 'RepetitionTime', 'ImagingFrequency'} <= set(scanner)),
                 scanner | {'EchoTimes': facts['echo_times'], 'Matrix': facts['shape'],
@@ -69,6 +68,13 @@ def compliance(facts, metrics, references, warnings):
         if not phase:
             rows[key] = (rows[key][0], 'not applicable', 'magnitude only')
     return {key: dict(zip(('requirement', 'state', 'evidence'), row)) for key, row in rows.items()}
+
+
+def _transforms(settings):
+    spaces = [space for space in settings.get('output_spaces', ()) if space != 'native']
+    if not spaces:
+        return 'none: all maps lie on the grid of the acquisition'
+    return f'maps in {", ".join(spaces)}: one composed affine and SyN transform, linear; all others: none'
 
 
 def _departures(settings):

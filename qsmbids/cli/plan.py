@@ -93,18 +93,24 @@ def _print_batch(config, subjects, bids_filter, planner, done):
     found = find_acquisitions(layout, subjects, sessions=config.session_label, bids_filter=bids_filter)
     for subject in sorted(set(subjects) - {a.subject for a in found}):
         print(_line(f'sub-{subject}', note='unusable: no MEGRE or T2starw images that fit what was asked for'))
+    usable = []
     for acquisition in found:
         if acquisition.problems:
             print(_line(acquisition.name, note=f'unusable: {" ".join(acquisition.problems)}'))
             continue
-        alone = planner.estimate([acquisition])
+        try:
+            alone = planner.estimate([acquisition])
+        except Exception as error:  # whatever keeps its workflow from being made, as in a run
+            print(_line(acquisition.name, note=f'would fail: {" ".join(str(error).split())}'))
+            continue
+        usable.append(acquisition)
         notes = ['was complete before'] if acquisition.name in done else []
         if too_large(alone.largest.gigabytes, planner.allowed):
             notes.append(f'more memory than the {planner.allowed.memory_gb:.1f} GB that there are')
         print(_line(acquisition.name, 'x'.join(map(str, acquisition.shape)), len(acquisition.echo_times),
                     _clock(alone.seconds), f'{alone.gigabytes:.2f}', '; '.join([
                         f'{alone.largest.name} {alone.largest.gigabytes:.2f} GB', *notes])))
-    return [acquisition for acquisition in found if not acquisition.problems]
+    return usable
 
 
 def too_large(step_gb, allowed):

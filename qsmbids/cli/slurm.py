@@ -156,8 +156,10 @@ class _Submission:
             layout = load_layout(self.config.bids_dir, [subject], validate=False)
             usable = [a for a in find_acquisitions(layout, [subject], sessions=self.config.session_label,
                                                    bids_filter=chosen) if not a.problems]
-            if usable:
-                found.append(planner.estimate(usable))
+            try:
+                found += [planner.estimate(usable)] if usable else []
+            except Exception as error:  # the job itself will say the same of this participant
+                print(f'qsmbids-slurm: sub-{subject}: {" ".join(str(error).split())}', file=sys.stderr)
         if not found:
             raise FileError(f'{self.config.bids_dir}: no participant has images that can be used; '
                             'qsmbids --dry-run says why. To submit all the same, give --mem and --minutes')

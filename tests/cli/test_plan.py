@@ -38,6 +38,20 @@ def test_what_is_done_and_what_does_not_fit_is_said(dry_run, tmp_path):
     assert 'more memory than the 0.4 GB' in lines['sub-02']
 
 
+def test_what_would_fail_does_not_end_the_plan(dry_run, monkeypatch):
+    from qsmbids.workflows import base
+
+    def refuse(config, acquisition, threads):
+        if acquisition.subject == '01':
+            raise ValueError('a mask on\nanother grid')
+        return real(config, acquisition, threads)
+
+    real = base.init_single_wf
+    monkeypatch.setattr(base, 'init_single_wf', refuse)
+    code, said = dry_run()
+    assert code == 0 and 'would fail: a mask on another grid' in said.out and 'in all 1 acquisitions' in said.out
+
+
 def test_nothing_usable_and_wrong_labels(dry_run):
     assert dry_run('--participant-label', '03')[0] == 65
     code, said = dry_run('--participant-label', '99')

@@ -42,6 +42,7 @@ class Config:
     subcortical: str = 'auto'
     atlas: str | None = None
     longitudinal: bool = False
+    microbleeds: bool = True
     # Which output
     level: str = 'full'
     output_spaces: tuple = ('native',)

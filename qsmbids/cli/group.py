@@ -5,6 +5,7 @@ from pathlib import Path
 
 from qsmbids.files import FileError, read_json, write_json, write_tsv
 from qsmbids.reports.cohort import write_group_regions
+from qsmbids.reports.microbleeds import write_group_microbleeds
 from qsmbids.reports.status import latest_states
 
 _IDENTITY = {
@@ -41,6 +42,7 @@ def run(config):
     try:
         write_group_quality(output_dir, rows)
         tables = write_group_regions(output_dir, rows, config.bids_dir, config.longitudinal)
+        tables += write_group_microbleeds(output_dir, rows)
     except FileError as error:
         print(f'qsmbids: {error}', file=sys.stderr)
         return 1
@@ -76,7 +78,10 @@ def describe_metrics(names):
         'field_b0_angle_deg': 'Angle in degrees between the direction of B0 in the header and the one that the '
                               'spectrum of the local field shows',
         'field_b0_contrast': 'How clearly it shows that: correlation of its logarithm with the squared dipole kernel',
-        'r2star_median': 'Median R2* in the brain mask, in 1/s', 'warnings': 'Number of warnings'}
+        'r2star_median': 'Median R2* in the brain mask, in 1/s',
+        'microbleeds_definite': 'Number of definite microbleeds; research use only, not a diagnosis',
+        'microbleeds_possible': 'Number of possible microbleeds; research use only, not a diagnosis',
+        'warnings': 'Number of warnings'}
     described = {}
     for name in names:
         method, _, part = name.removeprefix('chi_').partition('_')

@@ -143,6 +143,9 @@ def _add_methods(group):
     group.add_argument('--atlas', metavar='DIR|NAME',
                        help='a folder with a template, its dseg and TSV, or a TemplateFlow template such as '
                             'MNI152NLin2009cAsym; needs qsmbids[atlas]')
+    group.add_argument('--microbleeds', action=argparse.BooleanOptionalAction,
+                       help='find microbleeds and calcifications, table them, and leave them out of the values of '
+                            'regions; research use only, not a diagnosis [yes]')
     group.add_argument('--swi', action=argparse.BooleanOptionalAction,
                        help='susceptibility-weighted images and their minimum-intensity projections, with --level full '
                             '[yes]')

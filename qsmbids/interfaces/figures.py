@@ -9,12 +9,13 @@ from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 from qsmbids.core.consistency import angle_between, backward_kernel, field_axis
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.labels import CSF, STRUCTURES
-from qsmbids.files import write_atomically
+from qsmbids.files import read_tsv, write_atomically
 from qsmbids.headers import load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask
 from qsmbids.reports.figures import draw_figure, view_brain
 from qsmbids.reports.kernel import draw_kernel
+from qsmbids.reports.lesionfigure import draw_lesions
 
 _IMAGES = ('magnitude', 'brain', 'reliable', 'qsm', 'csf', 'phase', 'unwrapped', 'total_field', 'local_field',
            'residual', 'r2star', 'swi', 'minip')
@@ -43,6 +44,7 @@ class DrawFiguresInputSpec(NumericInputSpec):
     separated = InputMultiObject(File(exists=True), desc='maps of positive and negative sources, ppm')
     separated_names = traits.List(traits.Str, desc='their names, in the order of the maps')
     regions = File(exists=True, desc='label map; outlined on the first map and on the magnitude')
+    lesions = File(exists=True, desc='table of lesions; shown on the first map')
 
 
 class DrawFiguresOutputSpec(TraitedSpec):
@@ -69,6 +71,9 @@ class DrawFigures(NumericInterface):
                     view = view_brain(brain, load_image(chosen.brain).affine)
                 if job.figure == 'kernel':
                     content = _draw_kernel(job, chosen.b0_dir)
+                elif job.figure == 'microbleeds':
+                    content = draw_lesions(_open(job.volume), load_image(job.volume).affine, brain,
+                                           read_tsv(job.beside[0]))
                 else:
                     content = _draw_regions(job, brain) if 'regions' in job.figure else _draw(job, view, brain)
                 write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
@@ -94,6 +99,8 @@ class DrawFigures(NumericInterface):
             if given(self.inputs.chi):
                 plan['regionschi'] = _Job('regionschi', self.inputs.chi[0], {}, (regions,))
             plan['regionsmagnitude'] = _Job('regionsmagnitude', paths['magnitude'], {}, (regions,))
+        if given(self.inputs.lesions) and given(self.inputs.chi):
+            plan['microbleeds'] = _Job('microbleeds', self.inputs.chi[0], {}, (self.inputs.lesions,))
         for name in ('swi', 'minip'):
             if paths[name]:
                 plan[name] = _Job(name, paths[name], {})

@@ -26,6 +26,7 @@ class AssessQualityInputSpec(NumericInputSpec):
     chi = InputMultiObject(File(exists=True), desc='one map per method, ppm')
     chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
     references = InputMultiObject(traits.Dict, desc='metadata of each referenced map')
+    lesion_metrics = traits.Dict(desc='numbers of lesions')
     facts = traits.Dict(desc='what is known of the acquisition and the settings')
     notes = traits.List(traits.Str)
     metadata_notes = traits.List(traits.Str)
@@ -61,6 +62,7 @@ class AssessQuality(NumericInterface):
         if len(chi) > 1:
             found, agreement = agreement_metrics(chi, volumes['qsm'])
             metrics |= found
+        metrics |= given(chosen.lesion_metrics, {})
         references = dict(zip(chi, given(chosen.references, [])))
         warnings = [*given(chosen.metadata_warnings, []), *given(chosen.input_warnings, []),
                      *given(chosen.csf_warnings, [])]

@@ -8,9 +8,9 @@ from qsmbids.bids import BIDS_VERSION
 from qsmbids.files import write_json, write_text, write_tsv
 
 # What BIDS has no name for: pages, logs, figures, group tables, quality and compliance, residual maps,
-# susceptibility-weighted images and their projections, R2', values of regions.
+# susceptibility-weighted images and their projections, R2', values of regions, lesions and their counts.
 IGNORED = ('*.html', 'logs', 'figures', 'group_*', '*_qc.json', '*_compliance.json', '*_residual.nii.gz',
-           '*_residual.json', '*_swi.*', '*_minIP.*', '*_R2primemap.*', '*_stats.*')
+           '*_residual.json', '*_swi.*', '*_minIP.*', '*_R2primemap.*', '*_stats.*', '*_lesions.*', '*_counts.*')
 _README = """\
 Derivatives of qsmbids: quantitative susceptibility maps and what goes with them.
 

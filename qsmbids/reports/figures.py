@@ -103,6 +103,14 @@ FIGURES = {
         'Regions on the magnitude',
         'The same lines on the image that was measured: ventricles and thalamus show here where they lie, iron-rich '
         'nuclei are dark at the later echoes.'),
+    'microbleeds': Figure(
+        'Microbleeds and calcifications',
+        'Research use only, not a diagnosis. Above, where they lie: the brain from above, in front and the right, with '
+        'microbleeds in red, calcifications in blue, iron of nuclei in yellow; a ring is a possible one. Below, '
+        'the most probable ones in three planes of 20 mm on the susceptibility: index, class, score, diameter. A '
+        'microbleed is a bright ball in all three planes. One that is long in a plane is a vein, one that touches the '
+        'rim of the brain may be its edge.',
+        'ppm', (-0.1, 0.3), masked=False, content='a glass brain, and lesions in three planes each'),
     'kernel': Figure(
         'Does the map make its field?',
         'In k-space the field over the map is the dipole kernel, for a map of any method. Left: averaged over all '

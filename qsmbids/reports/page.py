@@ -65,6 +65,8 @@ _METRICS = {
     'total_field_sd_ppm': ('Total field, SD', 'ppm'),
     'local_field_sd_ppm': ('Local field, SD', 'ppm'),
     'r2star_median': ('R2*, median', '1/s'),
+    'microbleeds_definite': ('Definite microbleeds (not a diagnosis)', ''),
+    'microbleeds_possible': ('Possible microbleeds (not a diagnosis)', ''),
     'sd_ppm': ('Susceptibility ({}), SD', 'ppm'),
     'p1_ppm': ('Susceptibility ({}), 1st percentile', 'ppm'),
     'p99_ppm': ('Susceptibility ({}), 99th percentile', 'ppm'),

@@ -21,6 +21,7 @@ from qsmbids.workflows.derivatives import init_ds_wf, list_outputs, list_space_o
 from qsmbids.workflows.engine import DescribedWorkflow, numeric_node
 from qsmbids.workflows.field import init_field_wf
 from qsmbids.workflows.masking import init_masking_wf
+from qsmbids.workflows.microbleeds import FILES, init_microbleed_wf
 from qsmbids.workflows.qsm import companion_maps, init_qsm_wf
 from qsmbids.workflows.relaxometry import init_relaxometry_wf
 from qsmbids.workflows.separation import init_separation_wf, separated
@@ -34,7 +35,7 @@ WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
                    'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
                    'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'subcortical', 'atlas',
-                   'output_spaces', 'level')
+                   'microbleeds', 'output_spaces', 'level')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
@@ -155,7 +156,12 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
     relaxometry_wf = _add_relaxometry(workflow, acquisition, settings, sizes, ports, r2_map)
     if acquisition.has_phase:
         _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
-    said = _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf)
+    microbleed_wf = None
+    if settings['microbleeds'] and (acquisition.has_phase or relaxometry_wf is not None):
+        microbleed_wf = init_microbleed_wf(**sizes)
+    said = _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf, microbleed_wf)
+    if microbleed_wf is not None:
+        _add_microbleeds(workflow, acquisition, microbleed_wf, relaxometry_wf)
     said += _add_spaces(workflow, acquisition, settings, sizes, t1w, relaxometry_wf)
     if said:
         gather = pe.Node(Merge(len(said), no_flatten=True), name='gather_warnings', run_without_submitting=True)
@@ -329,7 +335,7 @@ def _add_swi(workflow, acquisition, sizes):
         (swi_wf, node('ds_wf'), [(f'outputnode.{name}', f'inputnode.{name}') for name in maps])])
 
 
-def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf):
+def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf, microbleed_wf):
     """Connect the regions and the table of their values, or say why there are none; return who gives warnings."""
     (source, skipped), node = regions, workflow.get_node
     known = [f'subcortical: {reason}' for reason in skipped]
@@ -346,7 +352,8 @@ def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf
     identity = {'participant': f'sub-{acquisition.subject}', 'session': acquisition.session or 'n/a',
                 'run': acquisition.entities.get('run', 'n/a'), 'acquisition': acquisition.name}
     subcortical_wf = init_subcortical_wf(source, voxel_size=acquisition.voxel_size, identity=identity, chi_names=names,
-                                         separated_names=apart, r2star_name=r2star, **sizes)
+                                         separated_names=apart, r2star_name=r2star, microbleed_wf=microbleed_wf,
+                                         **sizes)
     workflow.connect([
         (node('prepare'), subcortical_wf, [(port, f'inputnode.{port}') for port in ('magnitude', 'combined')]),
         (node('masking_wf'), subcortical_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
@@ -362,6 +369,23 @@ def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf
         workflow.connect([(relaxometry_wf, subcortical_wf, [
             (f'outputnode.{port}', f'inputnode.{port}') for port in ('r2star', 'csf_mask')])])
     return [(subcortical_wf, f'outputnode.{kind}_warnings') for kind in ('region', 'value')]
+
+
+def _add_microbleeds(workflow, acquisition, microbleed_wf, relaxometry_wf):
+    """Connect the census of microbleeds; where there are regions, it is a part of the workflow of these."""
+    node = workflow.get_node
+    holder, prefix = node('subcortical_wf'), 'microbleed_wf.outputnode'
+    if holder is None:
+        holder, prefix = microbleed_wf, 'outputnode'
+        workflow.connect([(node('masking_wf'), microbleed_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')])])
+        if acquisition.has_phase:
+            workflow.connect([(node('qsm_wf'), microbleed_wf, [(('outputnode.chi', _pick, 0), 'inputnode.chi')])])
+        if relaxometry_wf is not None:
+            workflow.connect([(relaxometry_wf, microbleed_wf, [('outputnode.r2star', 'inputnode.r2star')])])
+    workflow.connect([
+        (holder, node('ds_wf'), [(f'{prefix}.{name}', f'inputnode.cmb_{name}') for name in (*FILES, 'metadata')]),
+        (holder, node('draw'), [(f'{prefix}.lesions', 'lesions')]),
+        (holder, node('assess'), [(f'{prefix}.metrics', 'lesion_metrics')])])
 
 
 def _add_spaces(workflow, acquisition, settings, sizes, t1w, relaxometry_wf):

@@ -11,6 +11,7 @@ from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
 from qsmbids.reports.dataset import generated_by
+from qsmbids.interfaces.microbleeds import SIDECARS
 from qsmbids.interfaces.subcortical import describe_table
 from qsmbids.workflows.engine import DescribedWorkflow, fields
 from qsmbids.workflows.qsm import companion_maps
@@ -28,6 +29,8 @@ DESCRIPTIONS = {
     'given': 'Regions of a segmentation that was given with --derivatives, and values in them',
     'network': 'Regions found by the network for deep nuclei, and values in them',
     'atlas': 'Regions of an atlas brought to the data, and values in them',
+    'cmb': 'Microbleeds: mask of those that count, label map and scores of all in the tables; research use only, not a '
+           'diagnosis',
     **{name: f'Computed by {method.title}' for name, method in (INVERSION | RELAXOMETRY | SWI).items()},
     **{f'{name}{companion}': meaning for name, method in INVERSION.items()
        for companion, meaning in method.companions.items()},
@@ -107,6 +110,8 @@ def list_outputs(acquisition, settings, r2_map=None, source=None):
             outputs.append(Output('r2prime', 'R2primemap', outputs[-1].desc, metadata={
                 'Units': '1/s', 'EstimationAlgorithm': 'R2* - R2', 'R2Source': Path(r2_map).as_uri()}))
     outputs += _region_outputs(source.rung) if source else []
+    if settings['microbleeds'] and (acquisition.has_phase or several):
+        outputs += _lesion_outputs()
     outputs += list_space_outputs(acquisition, settings)
     outputs += [Output('quality', 'qc', 'qsm', extension='.json'),
                 Output('compliance', 'compliance', 'consensus', extension='.json')]
@@ -146,7 +151,7 @@ def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
               'GeneratedBy': generated_by()}
     for output in outputs:
         sink = WriteDerivative(output_dir=str(output_dir), path=output.path(acquisition))
-        if output.suffix == 'stats':
+        if output.suffix in ('stats', 'lesions', 'counts'):
             sink.inputs.metadata = output.metadata  # the dictionary of its columns
         elif output.metadata:
             described = {'Description': DESCRIPTIONS[output.desc]} if output.desc else {}
@@ -219,6 +224,14 @@ def _region_outputs(rung):
     return [Output('labels', 'dseg', extra='metadata', metadata={'Type': 'ROI'}, **named),
             Output('label_table', 'dseg', extension='.tsv', **named),
             Output('statistics', 'stats', extension='.tsv', metadata=describe_table(), **named)]
+
+
+def _lesion_outputs():
+    images = [Output(f'cmb_{suffix}', suffix, 'cmb', extra='cmb_metadata', metadata=SIDECARS[suffix])
+              for suffix in ('mask', 'dseg', 'probseg')]
+    tables = [Output(f'cmb_{suffix}', suffix, 'cmb', extension='.tsv', metadata=SIDECARS[suffix])
+              for suffix in ('lesions', 'counts')]
+    return [*images, Output('cmb_labels', 'dseg', 'cmb', extension='.tsv'), *tables]
 
 
 def _relaxometry_outputs(acquisition, settings):

@@ -12,7 +12,7 @@ _SAID = {'given': 'Deep nuclei were those of the segmentation {name}',
 
 
 def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), separated_names=(), r2star_name='',
-                        threads=1, name='subcortical_wf'):
+                        microbleed_wf=None, threads=1, name='subcortical_wf'):
     """Return a workflow that finds the deep nuclei and makes the table of their values.
 
     Parameters
@@ -29,6 +29,9 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
         The maps that will be connected, in their order.
     r2star_name : str
         Method of the R2* fit.
+    microbleed_wf : Workflow, optional
+        As from :func:`qsmbids.workflows.microbleeds.init_microbleed_wf`. It becomes a part, so that it knows the
+        regions, and they know what does not count.
     threads : int
 
     Inputs
@@ -42,8 +45,6 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
         A list, in the order of `separated_names`.
     r2star, csf_mask
         1/s; a reference region.
-    lesion_mask
-        What does not count.
 
     Outputs
     -------
@@ -56,7 +57,7 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
     workflow = DescribedWorkflow(name=name)
     workflow.__desc__ = _SAID[source.rung].format(name=source.name) + '.'
     inputnode = fields('magnitude', 'combined', 'brain_mask', 'chi', 'references', 'qsm_mask', 'separated', 'r2star',
-                       'csf_mask', 'lesion_mask', name='inputnode')
+                       'csf_mask', name='inputnode')
     outputnode = fields('labels', 'label_table', 'statistics', 'metadata', 'region_warnings', 'value_warnings',
                         name='outputnode')
     segment = _segment_node(source, voxel_size, bool(chi_names), bool(r2star_name), inputnode, workflow,
@@ -67,7 +68,7 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
                          identity=dict(identity) | {'seg_source': source.rung, 'atlas': source.name}),
         'measure', buffers=20 + len(chi_names) + len(separated_names), voxels=voxels)
     workflow.connect([
-        (inputnode, measure, [('magnitude', 'magnitude'), ('brain_mask', 'mask'), ('lesion_mask', 'lesions')]),
+        (inputnode, measure, [('magnitude', 'magnitude'), ('brain_mask', 'mask')]),
         (segment, measure, [('labels', 'labels'), ('shares', 'shares'), ('known', 'known')]),
         (segment, outputnode, [('labels', 'labels'), ('table', 'label_table'), ('metadata', 'metadata'),
                                ('warnings', 'region_warnings')]),
@@ -79,6 +80,14 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
         workflow.connect([(inputnode, measure, [('separated', 'separated')])])
     if r2star_name:
         workflow.connect([(inputnode, measure, [('r2star', 'r2star')])])
+    if microbleed_wf is not None:
+        workflow.connect([
+            (inputnode, microbleed_wf, [('brain_mask', 'inputnode.brain_mask')]
+             + [('r2star', 'inputnode.r2star')] * bool(r2star_name)),
+            (segment, microbleed_wf, [('labels', 'inputnode.regions')]),
+            (microbleed_wf, measure, [('outputnode.mask', 'lesions')])])
+        if chi_names:
+            workflow.connect([(inputnode, microbleed_wf, [(('chi', first), 'inputnode.chi')])])
     return workflow
 
 

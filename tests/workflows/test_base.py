@@ -18,7 +18,7 @@ from qsmbids.workflows.qsm import companion_maps
 CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS,
            'background': BACKGROUND, 'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
            'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'mending': (True, False), 'erosion': (True, False),
-           'swi': (True, False), 'two_pass': (False, True),
+           'swi': (True, False), 'microbleeds': (True, False), 'two_pass': (False, True),
            'subcortical': ('auto', 'none'), 'weighting': WEIGHTINGS, 'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
     {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]

@@ -1,0 +1,42 @@
+"""Microbleeds and what is taken for them."""
+
+from qsmbids.interfaces.microbleeds import FindMicrobleeds
+from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
+
+FILES = ('mask', 'dseg', 'labels', 'probseg', 'lesions', 'counts')
+
+
+def init_microbleed_wf(*, voxels, threads=1, name='microbleed_wf'):
+    """Return a workflow that takes the census of microbleeds.
+
+    Parameters
+    ----------
+    voxels : int
+        Voxels of one volume, for the memory.
+    threads : int
+
+    Inputs
+    ------
+    brain_mask
+    chi, r2star
+        One of them at least.
+    regions
+        Optional; indices of :mod:`qsmbids.core.labels`.
+
+    Outputs
+    -------
+    mask, dseg, labels, probseg, lesions, counts
+        Microbleeds; all lesions by index, and a TSV of these; score; tables.
+    metadata, metrics
+    """
+    workflow = DescribedWorkflow(name=name)
+    workflow.__desc__ = ('Microbleeds and calcifications were found as extrema of the Laplacian of Gaussian of the '
+                         'susceptibility and graded by rules after those for readers [@greenberg2009]; this is for '
+                         'research use only and no diagnosis.')
+    inputnode = fields('brain_mask', 'chi', 'r2star', 'regions', name='inputnode')
+    outputnode = fields(*FILES, 'metadata', 'metrics', name='outputnode')
+    find = numeric_node(FindMicrobleeds(), 'find', buffers=22, voxels=voxels, threads=threads)
+    workflow.connect([
+        (inputnode, find, [('brain_mask', 'mask'), ('chi', 'chi'), ('r2star', 'r2star'), ('regions', 'regions')]),
+        (find, outputnode, [(name, name) for name in (*FILES, 'metadata', 'metrics')])])
+    return workflow

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 import uuid
@@ -26,8 +27,10 @@ def run(config):
         return EXIT_USAGE
     from qsmbids.bids import BIDSInputError
     from qsmbids.files import FileError
+    this = _Run(config)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _Run(config).execute()
+        return this.execute()
     except BIDSInputError as error:
         print(f'qsmbids: {error}', file=sys.stderr)
         return EXIT_USAGE
@@ -35,11 +38,17 @@ def run(config):
         print(f'qsmbids: {error}', file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print('qsmbids: interrupted; the same command goes on from here', file=sys.stderr)
+        this.note_interruption()
         return EXIT_FAILED
     except Exception:
         LOGGER.exception('an error inside qsmbids; please report it with this text')
         return EXIT_INTERNAL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
 
 
 class _Run:
@@ -88,6 +97,16 @@ class _Run:
             if not go_on:
                 break
         return self._finish()
+
+    def note_interruption(self):
+        """Say in the status table that what was running does so no longer; clusters send SIGTERM at a time limit."""
+        print('qsmbids: interrupted; the same command goes on from here', file=sys.stderr)
+        for row in self.rows:
+            if row['state'] == 'running':
+                row |= {'state': 'failed', 'reason': 'interrupted by a signal, as at a time limit; the same command '
+                                                     'goes on from here'}
+        if self.rows:
+            self._write_status()
 
     def _fail_batch(self, subjects, error):
         LOGGER.exception('an error inside qsmbids; please report it with this text')

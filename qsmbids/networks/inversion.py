@@ -17,14 +17,14 @@ from qsmbids.networks.pocsnet import TRUST
 from qsmbids.networks.shipped import shipped
 from qsmbids.networks.weights import load_weights
 
-MAPS = ('network', 'projected')
+MAPS = ('projected', 'network')
 FLIPS = ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
 """Axes along which a field is turned over before the network sees it; the map is turned back."""
 MOST_TILT, STRENGTHS = 40., (.004, .25)
 """What the training held: degrees between B0 and the nearest axis, and strengths."""
 
 
-def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, output='network',
+def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lambda_=None, output='projected',
                     flips=4, weights='pocsnet2', companions=False):
     """Invert a local field by POCSnet2: a network and the projection on the measured field in turns.
 
@@ -38,9 +38,9 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None
     lambda_ : float, optional
         How little the field is trusted, as the strength of Tikhonov's regularisation; chosen by
         :func:`~qsmbids.core.inversion.strength.automatic_strength` if not given. More is smoother.
-    output : {'network', 'projected'}
-        The last map of the network, or its projection on the measured field, which is nearer to the data and keeps
-        more of its errors.
+    output : {'projected', 'network'}
+        The projection of the network's last map on the measured field, or that map itself, which is smoother and
+        fainter.
     flips : int, default 4
         The map is the mean over so many of the eight ways to turn over the axes.
     weights : str

@@ -43,7 +43,7 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, folder, device)
-    stream = _stream(recipe, run.network, Path(anatomies_folder))
+    stream = make_stream(recipe, run.network, Path(anatomies_folder))
     validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation])
     end = time.monotonic() + 60 * minutes if minutes else np.inf
     with closing(stream.batches(run.step)) as batches:
@@ -60,7 +60,8 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     return run.step
 
 
-def _stream(recipe, network, folder):
+def make_stream(recipe, network, folder):
+    """Return the stream of what a network is trained on."""
     anatomies = [folder / name for name in recipe.anatomies]
     if network.target == 'classes':
         return LabelledStream(anatomies, recipe.seed, structures=network.structures, **recipe.stream)

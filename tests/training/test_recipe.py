@@ -1,13 +1,14 @@
 """Recipes."""
 
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from qsmbids.files import FileError
 from qsmbids.networks.weights import NETWORKS
+from qsmbids.training.loop import make_stream
 from qsmbids.training.recipe import load_recipe
-from qsmbids.training.streams import PatchStream
 
 RECIPES = sorted((resources.files('qsmbids') / 'training' / 'recipes').iterdir())
 
@@ -16,7 +17,7 @@ RECIPES = sorted((resources.files('qsmbids') / 'training' / 'recipes').iterdir()
 def test_every_recipe_that_comes_with_us_makes_its_network_and_stream(path):
     recipe = load_recipe(path)
     network = NETWORKS[recipe.network](**recipe.architecture)
-    PatchStream(recipe.anatomies, recipe.seed, target=network.target, **recipe.stream)
+    make_stream(recipe, network, Path())
     assert not set(recipe.anatomies) & set(recipe.validation)
     if recipe.unrolls:
         assert max(recipe.unrolls.values()) == network.unrolls

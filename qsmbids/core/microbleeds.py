@@ -29,6 +29,9 @@ DARKEST = .7               # ppm, over the median: beyond it R2* is noise
 MOST = 255                 # lesions of one census
 ECHO_TIME = .02            # s, that a weighted image is taken to have
 
+_COLUMNS = ('mean', 'ring', 'spread', 'contrast', 'volume', 'diameter', 'sphericity', 'elongation', 'tail',
+            'parenchyma')
+
 
 @dataclass(frozen=True)
 class Census:
@@ -257,8 +260,10 @@ def _find_blobs(scene, steps):
         for sign, found in zip((1, -1), find_blobs(scene.chi, scene.brain, steps, threshold=threshold)):
             blobs += _measured('chi', sign, found, np.float32(sign) * scene.chi, scene, steps, edge)
     if scene.dark is not None and (scene.chi is None or (scene.brain & ~scene.known).any()):
-        source = 'void' if scene.chi is not None else 'darkness'
-        found, _ = find_blobs(scene.dark, scene.brain, steps, threshold=THRESHOLD)
+        source, where = 'darkness', scene.brain
+        if scene.chi is not None:
+            source, where = 'void', scene.brain & ndimage.binary_dilation(scene.brain & ~scene.known)
+        found, _ = find_blobs(scene.dark, where, steps, threshold=THRESHOLD)
         blobs += _measured(source, 1, found, scene.dark, scene, steps, edge)
     return blobs
 
@@ -266,11 +271,12 @@ def _find_blobs(scene, steps):
 def _measured(source, sign, found, volume, scene, steps, edge):
     """Return the blobs of one volume, in which they are bright, that are brighter than their rings."""
     shapes = measure_blobs(volume, found, scene.brain, scene.known, scene.tissue, steps, scene.dark)
-    blobs = []
+    blobs, contrast = [], shapes.contrast
+    columns = {name: getattr(shapes, name) for name in _COLUMNS}
     distances = edge.query(shapes.centre * steps)[0] if len(found.at) else ()
     for number, distance in enumerate(distances):
         known = float(shapes.known[number])
-        if shapes.contrast[number] <= 0 or (source == 'void' and known >= LEAST_KNOWN):
+        if contrast[number] <= 0 or (source == 'void' and known >= LEAST_KNOWN):
             continue
         strongest, middle, weakest = found.curvature[number]
         index = 0 if scene.regions is None else int(scene.regions[tuple(shapes.seed[number])])
@@ -279,11 +285,10 @@ def _measured(source, sign, found, volume, scene, steps, edge):
         blobs.append(Blob(
             source, sign, shapes.seed[number], shapes.centre[number],
             (volume, scene.brain, shapes, number, found, steps),
-            **{name: float(getattr(shapes, name)[number]) for name in
-               ('mean', 'ring', 'spread', 'contrast', 'volume', 'diameter', 'sphericity', 'elongation', 'tail',
-                'parenchyma')},
-            peak=peak, ring_voxels=int(shapes.ring_voxels[number]), voxels=round(shapes.volume[number] / steps.prod()), open=bool(shapes.open[number]), known=known,
-            radius=float(shapes.diameter[number]) / 2, edge=float(distance),
+            **{name: float(values[number]) for name, values in columns.items()}, peak=peak,
+            ring_voxels=int(shapes.ring_voxels[number]), voxels=round(shapes.volume[number] / steps.prod()),
+            open=bool(shapes.open[number]), known=known, radius=float(columns['diameter'][number]) / 2,
+            edge=float(distance),
             blobness=max(float(weakest / max(strongest, 1e-6)), 0.), vesselness=_vesselness(strongest, middle, weakest),
             decay=None if scene.dark is None else float(shapes.second[number]) * RELAXIVITY,
             nucleus=BY_INDEX[index].structure.name if index in BY_INDEX else None,

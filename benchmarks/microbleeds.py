@@ -1,0 +1,209 @@
+"""Microbleeds in simulated heads, through the whole chain: FROC, what is taken for what, moments, heads without any.
+
+    python benchmarks/microbleeds.py FOLDER --anatomies DIR [--heads 09 10 11 12] [--seeds 1] [--inversions tv]
+                                     [--voxel 1] [--tesla 3] [--snr 40] [--supersampling 3] [--threads 2] [--no-r2star]
+
+Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed; each is scanned with lesions (30 microbleeds of a
+radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications, 15 stubs of veins, 6 mineralised
+foci, 1 haemorrhage, 10 perivascular spaces) and without. Phase and magnitude go through the chain of a run; its maps
+are kept in FOLDER as npz files, and taken from there the next time.
+
+Protocol: one to one, centres at most 2.5 mm or the lesion's radius apart; sensitivity at 0.25 to 8 false positives per
+head, of all scores of the class cmb, with 95 % intervals of a bootstrap over heads; counts at the scores of possible
+and definite ones. A detection on a haemorrhage counts as neither.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from qsmbids.core.lesiongrade import DEFINITE, POSSIBLE
+from qsmbids.core.metrics import froc, match_lesions, near_by_distance, pair_by_distance
+from qsmbids.core.microbleeds import find_microbleeds
+from qsmbids.core.threads import use_threads
+
+COUNTS = {'cmb': 30, 'calcification': 8, 'vessel': 15, 'deep_iron': 6, 'haemorrhage': 1, 'pvs': 10}
+ECHO_TIMES = (.004, .012, .020, .028)
+FIELD_OF_VIEW, MIDDLE, STEP = (176., 208., 160.), (0, -17, 0), 1.  # mm; of the grid that lesions are drawn on
+TOLERANCE = 2.5
+RADII, CHIS = (.7, 1.5, 2.5, 5.1), (.15, .3, 1., 3.1)
+RESAMPLES = 1000
+
+
+def main():
+    """Make what is not there yet, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--anatomies', type=Path, required=True)
+    parser.add_argument('--heads', nargs='+', default=['09', '10', '11', '12'])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[1])
+    parser.add_argument('--inversions', nargs='+', default=['tv'])
+    parser.add_argument('--voxel', type=float, nargs='+', default=[1.], help='mm: one side, or three')
+    parser.add_argument('--tesla', type=float, default=3.)
+    parser.add_argument('--snr', type=float, default=40.)
+    parser.add_argument('--supersampling', type=int, default=3)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--no-r2star', action='store_true', help='give the detector the susceptibility alone')
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with use_threads(options.threads):
+        for inversion in options.inversions:
+            report(inversion, [take(path, options) for path in maps(options, inversion)])
+
+
+def maps(options, inversion):
+    """Yield the files of all heads for an inversion, with lesions and without."""
+    voxel = tuple(options.voxel * 3 if len(options.voxel) == 1 else options.voxel)
+    for name in options.heads:
+        for seed in options.seeds:
+            for kind in ('lesions', 'none'):
+                stem = f'head_{name}_seed_{seed}_{kind}_{"x".join(f"{v:g}" for v in voxel)}_{options.tesla:g}T'
+                path = options.folder / f'{stem}_snr_{options.snr:g}_fine_{options.supersampling}_{inversion}.npz'
+                if not path.is_file():
+                    reconstruct_head(path, inversion, options.anatomies / f'head_{name}.nii.gz', seed,
+                                     COUNTS if kind == 'lesions' else {}, voxel, options)
+                yield path
+
+
+def reconstruct_head(path, inversion, anatomy, seed, counts, voxel, options):
+    """Simulate a head, take it through the chain and keep the maps and the list of lesions."""
+    from qsmbids.core.reconstruct import reconstruct
+    from qsmbids.simulation.anatomy import head_from_labels, load_labels
+    from qsmbids.simulation.disease import draw_lesions
+    from qsmbids.simulation.lesions import lesion_table, with_lesions
+    from qsmbids.simulation.signal import Sequence, centred_affine, simulate
+    start = time.perf_counter()
+    shape, grid = _grid((STEP,) * 3, centred_affine)
+    sample = partial(head_from_labels(*load_labels(anatomy)), seed=seed, b0_tesla=options.tesla)
+    size, affine = _grid(voxel, centred_affine)
+    lesions = draw_lesions(sample(shape, grid), grid, counts, (seed, 7), view=(size, affine)) if counts else ()
+    sequence = Sequence(size, affine, ECHO_TIMES, b0_tesla=options.tesla, snr=options.snr,
+                        supersampling=options.supersampling)
+    scan = simulate(with_lesions(sample, lesions, options.tesla), sequence, seed)
+    made = reconstruct(np.angle(scan.signal), np.abs(scan.signal), ECHO_TIMES, b0_tesla=options.tesla, affine=affine,
+                       inversion=inversion, threads=options.threads)
+    np.savez_compressed(path, chi=made.chi, brain=made.brain_mask, r2star=made.relaxation.r2star, affine=affine,
+                        truth=json.dumps(lesion_table(lesions)))
+    print(f'{path.name}: {time.perf_counter() - start:.0f} s', flush=True)
+
+
+def _grid(voxel, centred_affine):
+    shape = tuple(round(side / step) for side, step in zip(FIELD_OF_VIEW, voxel))
+    return shape, centred_affine(np.eye(3), voxel, shape, MIDDLE)
+
+
+def take(path, options):
+    """Return the detections of a head, its true lesions, and seconds of the detector."""
+    with np.load(path) as content:
+        volumes = {name: content[name] for name in ('chi', 'brain', 'r2star', 'affine')}
+        truth = json.loads(str(content['truth']))
+    start = time.perf_counter()
+    census = find_microbleeds(volumes['chi'], volumes['brain'], volumes['affine'],
+                              r2star=None if options.no_r2star else volumes['r2star'])
+    return list(census.lesions), truth, time.perf_counter() - start
+
+
+def places(rows):
+    """Return the centres of lesions, mm."""
+    return np.reshape([[row[f'{axis}_ras_mm'] for axis in 'xyz'] for row in rows], (-1, 3))
+
+
+def score(found, truth):
+    """Return the detections of microbleeds of a head for the FROC, and pairs of a true lesion and its detection."""
+    found = [row for row in found if row['class'] == 'cmb']
+    bleeds = [row for row in truth if row['class'] == 'cmb']
+    large = [row for row in truth if row['class'] == 'haemorrhage']
+    neither = near_by_distance(places(found), places(large), np.array([row['diameter_mm'] / 2 for row in large]),
+                               TOLERANCE).any(axis=1)
+    found = [row for row, on_large in zip(found, neither) if not on_large]
+    radii = np.array([row['diameter_mm'] / 2 for row in bleeds])
+    near = near_by_distance(places(found), places(bleeds), radii, TOLERANCE)
+    pairs = pair_by_distance(places(found), places(bleeds), radii, TOLERANCE)
+    return (match_lesions(near, [row['probability'] for row in found]),
+            [(bleeds[j], found[i]) for i, j in pairs], bleeds)
+
+
+def report(inversion, heads):
+    """Print the tables of one inversion."""
+    scored = [score(found, truth) for found, truth, _ in heads]
+    curve = froc([detections for detections, _, _ in scored], resamples=RESAMPLES)
+    print(f'\n{inversion}: {len(heads)} scans, {sum(len(bleeds) for *_, bleeds in scored)} microbleeds; detector '
+          f'{np.median([seconds for *_, seconds in heads]):.1f} s, peak '
+          f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GB\n'
+          f'{"FP per scan":>12}{"sensitivity":>12}{"95 %":>16}{"score":>8}')
+    for point in curve.points:
+        interval = '' if point.lower is None else f'{point.lower:.3f} to {point.upper:.3f}'
+        threshold = '' if point.threshold is None else f'{point.threshold:.2f}'
+        print(f'{point.false_positives:12g}{point.sensitivity:12.3f}{interval:>16}{threshold:>8}')
+    for name, least in (('possible', POSSIBLE), ('definite', DEFINITE)):
+        print_at(name, least, heads, scored)
+    print_bins(scored)
+    print_classes(heads)
+    print_moments(scored)
+
+
+def print_at(name, least, heads, scored):
+    """Print sensitivity and false positives at a score, and the latter in scans without lesions."""
+    hits, wrong, total = (np.array(values) for values in zip(*(
+        ((d.hits & (d.scores >= least)).sum(), (~d.hits & (d.scores >= least)).sum(), d.lesions)
+        for d, _, _ in scored)))
+    empty = np.array([not truth for _, truth, _ in heads])
+    kinds = ('with lesions', ~empty), ('without', empty)
+    rates = [f'{wrong[which].mean():.2f} in scans {name}' for name, which in kinds if which.any()]
+    print(f'{name} ({least} or more): sensitivity {hits.sum() / max(total.sum(), 1):.3f}, false positives '
+          f'{" and ".join(rates)}')
+
+
+def print_bins(scored):
+    """Print the sensitivity at the score of possible ones by radius and susceptibility."""
+    bleeds = [(row, any(pair[0] is row and pair[1]['probability'] >= POSSIBLE for pair in pairs))
+              for _, pairs, rows in scored for row in rows]
+    print(f'{"radius, mm":>12}' + ''.join(f'{f"{low:g} to {high:g} ppm":>18}' for low, high in zip(CHIS, CHIS[1:])))
+    for low, high in zip(RADII, RADII[1:]):
+        cells = []
+        for least, most in zip(CHIS, CHIS[1:]):
+            found = [hit for row, hit in bleeds
+                     if low <= row['diameter_mm'] / 2 < high and least <= row['chi_ppm'] < most]
+            cells.append(f'{np.mean(found):.2f} of {len(found)}' if found else '-')
+        print(f'{f"{low:g} to {high:g}":>12}' + ''.join(f'{cell:>18}' for cell in cells))
+
+
+def print_classes(heads):
+    """Print what lesions were taken for, of detections with a score that counts."""
+    counts = Counter()
+    for found, truth, _ in heads:
+        found = [row for row in found if row['probability'] >= POSSIBLE]
+        pairs = pair_by_distance(places(found), places(truth), np.array([row['diameter_mm'] / 2 for row in truth]),
+                                 TOLERANCE)
+        taken = {j: found[i]['class'] for i, j in pairs}
+        counts.update((row['class'], taken.get(j, 'missed')) for j, row in enumerate(truth))
+    kinds, names = (list(dict.fromkeys(key[side] for key in sorted(counts))) for side in (0, 1))
+    print(f'{"true":>14}' + ''.join(f'{name:>14}' for name in names))
+    for kind in kinds:
+        print(f'{kind:>14}' + ''.join(f'{counts[kind, name]:14d}' for name in names))
+    right = counts['cmb', 'cmb'] + counts['calcification', 'calcification']
+    wrong = counts['cmb', 'calcification'] + counts['calcification', 'cmb']
+    if right + wrong:
+        print(f'microbleed against calcification: {right / (right + wrong):.3f} right')
+
+
+def print_moments(scored):
+    """Print the line through the moments of the microbleeds that were found."""
+    pairs = [(row['moment_ppm_mm3'], found['moment_ppm_mm3']) for _, matched, _ in scored for row, found in matched
+             if found['moment_ppm_mm3'] is not None and found['probability'] >= POSSIBLE]
+    if len(pairs) > 2:
+        true, measured = np.array(pairs).T
+        slope, offset = np.polyfit(true, measured, 1)
+        ratio = np.median(measured / true)
+        print(f'moment: slope {slope:.3f}, offset {offset:.2f} ppm mm3, r^2 '
+              f'{np.corrcoef(true, measured)[0, 1] ** 2:.3f}, median ratio {ratio:.3f}, {len(pairs)} lesions')
+
+
+if __name__ == '__main__':
+    main()

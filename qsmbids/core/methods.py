@@ -114,6 +114,9 @@ BACKGROUND = {
     'sharp': Method('SHARP', 'core.background.sharp:remove_background_sharp', ('schweser2011',)),
     'ismv': Method('iterative spherical mean value filtering (iSMV)', 'core.background.resharp:remove_background_ismv',
                    ('wen2014',)),
+    'pocsnet1': Method('POCSnet1, a network and projections on the measured field in turns',
+                       'networks.background:remove_background_pocsnet1', ('wang2022', 'sun2014'), consensus=False,
+                       weights='pocsnet1'),
 }
 INVERSION = {
     'tv': Method('total-variation regularised inversion by ADMM', 'core.inversion.variational:invert_tv',
@@ -195,6 +198,8 @@ PRESETS = {
         'phase_offset': 'mcpc3ds', 'unwrapping': 'romeo', 'echo_fit': 'linear', 'mending': False,
         'mask_margin': 0.0, 'residual_threshold': 0.3, 'erosion': True, 'weighting': 'residual', 'background': 'vsharp',
         'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
+    # Networks for both steps, and beside their map that of the inversion that the consensus has.
+    'deep': {'background': 'pocsnet1', 'inversion': ('pocsnet2', 'whqsm')},
 }
 
 

@@ -13,6 +13,7 @@ from qsmbids.interfaces.derivatives import WriteDerivative
 from qsmbids.reports.dataset import generated_by
 from qsmbids.interfaces.microbleeds import SIDECARS
 from qsmbids.interfaces.subcortical import describe_table
+from qsmbids.networks.shipped import sha256, shipped
 from qsmbids.workflows.engine import DescribedWorkflow, fields
 from qsmbids.workflows.qsm import companion_maps
 
@@ -259,4 +260,5 @@ def _field_mapping(settings):
 
 def _algorithm(table, name):
     method = table[name]
-    return {'Name': method.title, **(method.parameters() if method.location else {})}
+    weights = {'WeightsSHA256': sha256(shipped(method.weights))} if method.weights else {}
+    return {'Name': method.title, **(method.parameters() if method.location else {}), **weights}

@@ -63,7 +63,8 @@ def init_qsm_wf(*, voxel_size, b0_dir, voxels, background='pdf', inversion=('tv'
                        name='inputnode')
     outputnode = fields('local_field', 'qsm_mask', 'chi', 'references', 'warnings', 'companions', name='outputnode')
     remove_background = numeric_node(RemoveBackground(method=background, voxel_size=voxel_size, b0_dir=b0_dir),
-                                     'remove_background', buffers=14, voxels=voxels, threads=threads)
+                                     'remove_background', buffers=40 if BACKGROUND[background].weights else 14,
+                                     voxels=voxels, threads=threads)
     workflow.connect([
         (inputnode, remove_background, [('field', 'field'), ('mask', 'mask'), ('brain_mask', 'within')]),
         (remove_background, outputnode, [('field', 'local_field'), ('mask', 'qsm_mask')])])

@@ -97,6 +97,13 @@ def test_the_consensus_preset_is_the_example_of_the_recommendation():
     assert methods.INVERSION[inversion].consensus and background.consensus
 
 
+def test_the_deep_preset_is_networks_beside_a_method_of_the_consensus(arguments):
+    chosen = parse([*arguments, '--preset', 'deep'])
+    network, beside = (methods.INVERSION[name] for name in chosen.inversion)
+    assert methods.BACKGROUND[chosen.background].weights and network.weights
+    assert beside.consensus and not beside.weights and chosen.inversion_lambda is None
+
+
 def test_memory_units(arguments):
     assert parse([*arguments, '--mem', '8000MB']).mem == pytest.approx(8)
     assert parse([*arguments, '--mem', '8']).mem == pytest.approx(8)

@@ -18,7 +18,8 @@ METHODS = pytest.mark.parametrize('method', [method.load() for method in BACKGRO
 # What each may leave of the background and err in the local field, as parts of the local field; what it has to keep of
 # the mask; what rounding may change (conjugate gradients on a problem as ill-posed as that of PDF amplify it).
 LIMITS = {'vsharp': (0.1, 0.25, 0.8, 1e-5), 'sharp': (0.1, 0.1, 0.5, 1e-5), 'resharp': (0.1, 0.2, 0.5, 1e-5),
-          'ismv': (0.1, 0.1, 0.5, 1e-5), 'pdf': (0.3, 0.35, 0.99, 5e-3), 'lbv': (0.3, 0.35, 0.8, 1e-5)}
+          'ismv': (0.1, 0.1, 0.5, 1e-5), 'pdf': (0.3, 0.35, 0.99, 5e-3), 'lbv': (0.3, 0.35, 0.8, 1e-5),
+          'pocsnet1': (0.1, 0.35, 0.8, 1e-4)}
 
 
 def limits(method):

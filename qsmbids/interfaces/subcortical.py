@@ -15,6 +15,8 @@ from qsmbids.networks.shipped import sha256, shipped
 from qsmbids.segmentations import read_table
 
 LABEL_COLUMNS = ('index', 'name', 'abbreviation', 'hemisphere', 'mapping', 'color')
+# A network doubts a little wherever it looks; so small a share of so many voxels is no partial volume.
+LEAST_SHARE = .1
 _LARGE = ('Caudate', 'Putamen', 'Thalamus')
 
 
@@ -153,6 +155,7 @@ def _by_side(probabilities, labels):
     """Return the probabilities of structures as those of their sides, each voxel that of the nearer one."""
     shares = {}
     for name, volume in probabilities.items():
+        volume = np.where(volume < LEAST_SHARE, 0, volume)
         if not STRUCTURES[name].paired:
             shares[BY_NAME[name].index] = volume
             continue

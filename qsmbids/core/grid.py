@@ -21,10 +21,10 @@ def padded_size(shape):
     return fast_size(shape, MARGIN)
 
 
-def embed(volume, mask, box, size, outside=0.):
-    """Return a volume of `size` that starts with the box of `volume`, and holds `outside` wherever the mask is not."""
+def embed(volume, mask, box, size):
+    """Return a volume of `size` that starts with the box of `volume`, and is zero wherever the mask is not."""
     inside = mask[box]
-    padded = np.full(size, outside, np.float32)
+    padded = np.zeros(size, np.float32)
     np.copyto(padded[tuple(slice(n) for n in inside.shape)], volume[box], where=inside)
     return padded
 

@@ -1,11 +1,12 @@
 """Background removal by networks against the true local field of held-out heads, beside what needs no training.
 
 Prints per method and head, within the voxels that a ball of 2 mm fits around and within those 6.1 mm deep, where every
-method has values: NRMSE and HFEN (%), and how much of the mask is kept; what a method leaves out counts as zero. Times
+method has values: NRMSE and HFEN (%), and how much of the mask is kept; what a method leaves out counts as zero. What
+`--untrained` adds is POCSnet1's projections alone: its network changes nothing before it is trained. Times
 are also given in multiples of one forward and inverse real FFT of the volume, measured beside each run.
 
     python benchmarks/background_networks.py [--anatomies FOLDER/head_11.nii.gz ...] [--weights FILE ...]
-        [--methods vsharp pdf resharp] [--threads 1]
+        [--untrained] [--methods vsharp pdf resharp] [--threads 1]
 """
 
 import argparse
@@ -21,6 +22,7 @@ from qsmbids.core.methods import BACKGROUND
 from qsmbids.core.metrics import hfen, nrmse
 from qsmbids.core.threads import use_threads
 from qsmbids.networks.background import MAPS, remove_with
+from qsmbids.networks.shells import POCSnet1
 from qsmbids.networks.weights import load_weights
 from qsmbids.training.validation import BackgroundValidationSet
 
@@ -51,11 +53,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--anatomies', nargs='*', default=[], help='label maps; the parametric head if none')
     parser.add_argument('--weights', nargs='*', default=[], help='files of weights')
+    parser.add_argument('--untrained', action='store_true', help='POCSnet1 whose network was never trained, too')
     parser.add_argument('--methods', nargs='*', default=['vsharp', 'pdf', 'resharp', 'resharp, 3 mm', 'lbv'])
     parser.add_argument('--threads', type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     networks = {path: load_weights(path)[0] for path in arguments.weights}
+    if arguments.untrained:
+        networks['untrained'] = POCSnet1(unrolls=2).eval().requires_grad_(False)
     with use_threads(arguments.threads):
         for number, head in enumerate(BackgroundValidationSet(arguments.anatomies).heads):
             box = bounding_box(head.mask)

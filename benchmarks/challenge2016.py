@@ -80,7 +80,8 @@ def draw(maps, path, slices=SLICES):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--methods', nargs='+', default=list(INVERSION), choices=tuple(INVERSION))
+    local = tuple(name for name, method in INVERSION.items() if not method.takes_total)
+    parser.add_argument('--methods', nargs='+', default=local, choices=local)
     parser.add_argument('--picture', type=Path)
     parser.add_argument('--once', action='store_true', help='without the second run of twice the iterations')
     options = parser.parse_args()

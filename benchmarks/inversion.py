@@ -88,7 +88,8 @@ def print_methods(names, head, repeats, clock):
     print(f'{"method":12} {"seconds":>8} {"pairs":>7} {"volumes":>8} {"NRMSE":>7} {"HFEN":>6} {"XSIM":>6} {"slope":>6}')
     for name in names:
         method, removal = (BACKGROUND | INVERSION)[name].load(), name in BACKGROUND
-        field, truth = (local + background, local) if removal else (local, chi)
+        total = removal or INVERSION[name].takes_total
+        field, truth = local + background if total else local, local if removal else chi
         found, seconds, pairs, peak = measure(lambda: method(field, mask, VOXEL_SIZE), chi, repeats, clock)
         found, scored = found if removal else (found, mask)
         print(f'{name:12} {seconds:8.2f} {pairs:7.1f} {peak / chi.nbytes:8.1f} '

@@ -84,7 +84,7 @@ def dipole_kernel(size, voxel_size, b0_dir=(0., 0., 1.)):
     every direction.
     """
     grids = frequencies(size, voxel_size)
-    b = _unit(b0_dir)
+    b = unit_direction(b0_dir)
     squared = grids[0] ** 2 + grids[1] ** 2 + grids[2] ** 2
     along = b[0] ** 2 * grids[0] ** 2 + b[1] ** 2 * grids[1] ** 2 + b[2] ** 2 * grids[2] ** 2
     odd = [_without_nyquist(k, n) for k, n in zip(grids, size)]
@@ -124,7 +124,8 @@ def forward_field(chi, voxel_size, b0_dir=(0., 0., 1.), margin=None):
     return irfftn(spectrum, size, chi.shape)
 
 
-def _unit(vector):
+def unit_direction(vector):
+    """Return a direction of the main field as three floats of length 1; ValueError unless it is one."""
     vector = np.asarray(vector, dtype=float)
     length = np.linalg.norm(vector)
     if vector.shape != (3,) or not np.isfinite(length) or length == 0:

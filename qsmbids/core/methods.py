@@ -161,6 +161,10 @@ INVERSION = {
                    ('zhang2020', 'wang2022'), consensus=False, automatic=('lambda_', 'identity'), weights='pocsnet2'),
     'fine': Method('POCSnet2 with its weights fitted to the measured field (FINE)', 'networks.inversion:invert_fine',
                    ('zhang2020', 'wang2022'), consensus=False, automatic=('lambda_', 'identity'), weights='pocsnet2'),
+    'deepqsm': Method('DeepQSM, a network from the local field to susceptibility', 'networks.inversion:invert_deepqsm',
+                      ('bollmann2019',), consensus=False, weights='deepqsm'),
+    'autoqsm': Method('autoQSM, a network from the total field to susceptibility', 'networks.direct:invert_autoqsm',
+                      ('wei2019',), consensus=False, weights='autoqsm', takes_total=True),
 }
 RELAXOMETRY = {
     'arlo': Method('ARLO', 'core.relaxometry:fit_arlo', ('pei2015',)),

@@ -7,6 +7,8 @@ the training are brought into its range.
 import numpy as np
 from torch.nn import functional
 
+from qsmbids.core.dipole import unit_direction
+
 FINEST, COARSEST = (.85, .85, .85), (1.2, 1.2, 2.4)
 """Voxel sizes that the networks are trained with, mm; the third axis is the one along B0."""
 
@@ -17,7 +19,7 @@ class Frame:
     Parameters
     ----------
     voxel_size, b0_dir : sequence of float
-        Of the volumes: mm, and the direction of the main field in voxel axes.
+        Of the volumes: mm, and the direction of the main field in voxel axes; ValueError unless it is one.
 
     Attributes
     ----------
@@ -26,7 +28,7 @@ class Frame:
     """
 
     def __init__(self, voxel_size, b0_dir):
-        self._order = np.argsort(np.abs(b0_dir), kind='stable')
+        self._order = np.argsort(np.abs(unit_direction(b0_dir)), kind='stable')
         self.voxel_size, self.b0_dir = (tuple(float(values[axis]) for axis in self._order)
                                         for values in (voxel_size, b0_dir))
 

@@ -203,10 +203,10 @@ def test_a_truth_that_cannot_be_used(capsys, paths, tmp_path):
     other = save(tmp_path / 'other.nii', mask[:, 1:].astype(np.uint8))
     assert 'another grid' in failure(capsys, [paths['truth'], *good[:-1], other])
     (tmp_path / 'bad.tsv').write_text('label\tname\n1\tx\n')
-    for table in ('bad.tsv', 'gone.tsv'):
+    for table, why in (('bad.tsv', 'columns index'), ('gone.tsv', 'cannot be read as a table')):
         said = failure(capsys, [paths['truth'], *good, '--labels', paths['labels'], '--label-table',
                                 str(tmp_path / table)])
-        assert table in said and 'columns index' in said
+        assert table in said and why in said
     assert 'given twice' in failure(capsys, [paths['truth'], paths['good'], *good])
 
 

@@ -84,6 +84,17 @@ def write_tsv(path, rows, columns):
     return str(path)
 
 
+def write_table(folder, name, rows, described):
+    """Write ``NAME.tsv`` with the columns of a dictionary, and that as ``NAME.json`` beside it."""
+    write_tsv(Path(folder) / f'{name}.tsv', rows, list(described))
+    write_json(Path(folder) / f'{name}.json', described)
+
+
+def describe(texts):
+    """Return the JSON dictionary of columns of which there is no more to say than a text."""
+    return {name: {'Description': text} for name, text in texts.items()}
+
+
 def read_tsv(path):
     """Read a table as a list of dicts of text; ``n/a`` stays as it is.
 

@@ -60,7 +60,7 @@ def find_atlas(text):
         raise FileError(f'{text}: there is no such folder')
     name, _, atlas = text.partition(':')
     chosen = {'atlas': atlas} if atlas else {'atlas': None, 'segmentation': 'aseg'}
-    image = _fetch(name, resolution=1, suffix='T1w', desc=None, extension='.nii.gz')
+    image = find_space(name).image
     labels = _fetch(name, resolution=1, suffix='dseg', extension='.nii.gz', **chosen)
     table = None
     if atlas:

@@ -3,16 +3,12 @@
 import sys
 from pathlib import Path
 
-from qsmbids.files import FileError, read_json, write_json, write_tsv
+from qsmbids.files import FileError, describe, read_json, write_table
 from qsmbids.reports.cohort import write_group_regions
 from qsmbids.reports.microbleeds import write_group_microbleeds
-from qsmbids.reports.status import latest_states
+from qsmbids.reports.status import IDENTITY, STATE, folder_of, latest_states
 
-_IDENTITY = {
-    'participant': 'Participant label', 'session': 'Session label', 'run': 'Run index',
-    'acquisition': 'File name stem of the acquisition',
-    'state': 'complete, failed, unusable or running, of the newest run', 'reason': 'Why it is not complete'}
-
+_IDENTITY = IDENTITY | STATE | {'reason': 'Why it is not complete'}
 _OF_MAPS = {
     'sd_ppm': 'Standard deviation of the susceptibility by {} in the QSM mask, in ppm',
     'p1_ppm': '1st percentile of the susceptibility by {} in the QSM mask, in ppm',
@@ -58,10 +54,8 @@ def write_group_quality(output_dir, rows):
         content = read_json(found) if found and row['state'] == 'complete' else {}
         metrics.append(content.get('metrics', {}) | {'warnings': len(content['warnings']) if content else None})
     names = list(dict.fromkeys(name for values in metrics for name in values))
-    write_tsv(output_dir / 'group_qc.tsv', [row | values for row, values in zip(rows, metrics)],
-              [*_IDENTITY, *names])
-    write_json(output_dir / 'group_qc.json',
-               {name: {'Description': text} for name, text in (_IDENTITY | describe_metrics(names)).items()})
+    write_table(output_dir, 'group_qc', [row | values for row, values in zip(rows, metrics)],
+                describe(_IDENTITY | describe_metrics(names)))
 
 
 def describe_metrics(names):
@@ -92,8 +86,5 @@ def describe_metrics(names):
 def _quality_file(output_dir, row):
     if row['acquisition'] == 'n/a':
         return None
-    folder = Path(output_dir) / row['participant']
-    if row['session'] != 'n/a':
-        folder /= f'ses-{row["session"]}'
-    path = folder / 'anat' / f'{row["acquisition"]}_desc-qsm_qc.json'
+    path = folder_of(output_dir, row) / 'anat' / f'{row["acquisition"]}_desc-qsm_qc.json'
     return path if path.is_file() else None

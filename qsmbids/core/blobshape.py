@@ -124,7 +124,7 @@ def measure_blobs(volume, blobs, mask, known, tissue, voxel_size, second=None):
 
 
 def grow_region(volume, mask, shape, number, blobs, voxel_size):
-    """Return the voxels of a blob's region, shape (n, 3), and whether it goes on beyond the ring."""
+    """Return the voxels of a blob's region, shape (n, 3)."""
     radius = max(np.sqrt(3) * blobs.scale[number], shape.diameter[number] / 2)
     level = shape.ring[number] + HALF * shape.contrast[number]
     return _grow(volume, mask, shape.seed[number], level, blobs.at[number], radius + RING_MM[1],

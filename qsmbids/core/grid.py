@@ -10,10 +10,16 @@ from qsmbids.core.fourier import fast_size, frequencies
 MARGIN = 20
 
 
-def bounding_box(mask):
-    """Return the slices of the smallest box that holds `mask`, which is not empty."""
+def bounding_box(mask, margin=(0, 0, 0)):
+    """Return the slices of the smallest box that holds `mask`, which is not empty, and voxels around it."""
     ends = (np.flatnonzero(mask.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1)))
-    return tuple(slice(int(first), int(last) + 1) for first, last in ends)
+    return tuple(slice(max(int(first) - more, 0), min(int(last) + 1 + more, n))
+                 for (first, last), more, n in zip(ends, margin, mask.shape))
+
+
+def move_points(matrix, points):
+    """Return points, shape (..., 3), after an affine matrix, shape (4, 4): such as voxels as mm."""
+    return np.asarray(points) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def padded_size(shape):

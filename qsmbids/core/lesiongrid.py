@@ -35,9 +35,7 @@ class WorkingGrid:
     def of(cls, mask, voxel_size):
         """Return the grid for a mask: that of the scan, unless its voxels are finer than need be or not alike."""
         native = tuple(float(step) for step in voxel_size)
-        box = tuple(slice(max(side.start - round(MARGIN_MM / step), 0), side.stop + round(MARGIN_MM / step))
-                    for side, step in zip(bounding_box(mask), native))
-        box = tuple(slice(side.start, min(side.stop, n)) for side, n in zip(box, mask.shape))
+        box = bounding_box(mask, [round(MARGIN_MM / step) for step in native])
         ratio = max(native) / min(native)
         if ratio > LONGEST or (ratio <= ALIKE and max(native) >= FINEST_MM):
             return cls(mask.shape, box, native, native)

@@ -7,6 +7,7 @@ cerebellum need no segmentation of their own.
 import numpy as np
 from scipy.spatial import cKDTree
 
+from qsmbids.core.grid import move_points
 from qsmbids.core.labels import BY_INDEX, BY_NAME, STRUCTURES
 
 CAPSULE_MM = 6.      # so near the deep nuclei white matter is deep as well: the capsules
@@ -52,7 +53,7 @@ def place_lesions(points, mask, affine, labels=None):
     SM, et al. Neurology 2009;73:1759-1766).
     """
     points = np.reshape(np.asarray(points, float), (-1, 3))
-    middle = _apply(affine, np.argwhere(mask).mean(axis=0))
+    middle = move_points(affine, np.argwhere(mask).mean(axis=0))
     nuclei, centres = ({}, {}) if labels is None else _nuclei(labels, affine)
     standard = _to_standard(centres)
     if standard is None:
@@ -99,7 +100,7 @@ def _nuclei(labels, affine):
     """Return the places of the voxels of each structure, and the centre of each side that there is."""
     nuclei, centres = {}, {}
     at = np.argwhere(labels)
-    index, places = labels[tuple(at.T)], _apply(affine, at)
+    index, places = labels[tuple(at.T)], move_points(affine, at)
     for name, structure in STRUCTURES.items():
         if not structure.paired:
             continue
@@ -134,7 +135,3 @@ def _structure_at(labels, affine, point):
         return None
     label = BY_INDEX.get(int(labels[tuple(at)]))
     return label.structure.name if label and label.structure.paired else None
-
-
-def _apply(affine, at):
-    return np.asarray(at) @ affine[:3, :3].T + affine[:3, 3]

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from qsmbids.core.grid import move_points
 from qsmbids.core.regionqc import region_masks
-from qsmbids.core.registration import align_rigid, resample_labels
+from qsmbids.core.registration import align_rigid, resample_labels, resample_volume
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def common_values(sessions):
     first = sessions[0]
     found = [align_rigid(first.image, first.affine, other.image, other.affine, first.mask) for other in sessions[1:]]
     matrices = [np.eye(4), *(alignment.matrix for alignment in found)]
-    centre = first.affine[:3, :3] @ np.argwhere(first.mask).mean(axis=0) + first.affine[:3, 3]
+    centre = move_points(first.affine, np.argwhere(first.mask).mean(axis=0))
     frame = midpoint(matrices, centre)
     # The first session's grid stays where the scanner has it; the head moves into the middle, away from it.
     affine, shape = first.affine, first.image.shape
@@ -122,8 +122,7 @@ def _shared_regions(sessions, to_session, affine, shape):
 def _move(session, name, matrix, affine, shape):
     """Return a map on the common grid, and where it is known there."""
     volume, mask = session.maps[name]
-    to_voxel = np.linalg.inv(session.affine) @ matrix @ affine
 
     def moved(values):
-        return ndimage.affine_transform(values.astype(np.float32), to_voxel[:3, :3], to_voxel[:3, 3], shape, order=1)
+        return resample_volume(values.astype(np.float32), session.affine, shape, affine, matrix)
     return moved(np.where(mask, volume, 0)), moved(mask) > .99

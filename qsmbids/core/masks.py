@@ -71,7 +71,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
         mask &= image > 0
     if not mask.any():
         raise ValueError('magnitude shows no region that could be a brain')
-    return fill_holes(_component(mask))
+    return fill_holes(component(mask))
 
 
 def reliable_mask(mask, residual, quality=None, *, within=None, threshold=0.3, max_hole=64, erosion=False):
@@ -135,7 +135,7 @@ def reliable_mask(mask, residual, quality=None, *, within=None, threshold=0.3, m
         trusted &= ~ndimage.binary_dilation(cut)
     if not trusted.any():
         raise ValueError(f'residual is below {threshold} almost nowhere in mask: no reliable voxel is left')
-    return _component(trusted)
+    return component(trusted)
 
 
 def widen_mask(mask, voxel_size, margin):
@@ -307,9 +307,9 @@ def fill_holes(mask, max_voxels=None):
     return fill[labels]
 
 
-def _component(mask, seed=None):
-    """Return the largest component of a mask, or that of the voxel `seed`."""
-    labels, count = ndimage.label(mask)
+def component(mask, seed=None, neighbours=None):
+    """Return the largest component of a mask, or that of the voxel `seed`; it hangs together by faces, or as told."""
+    labels, count = ndimage.label(mask, neighbours)
     if seed is not None:
         return labels == labels[seed]
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count > 1 else mask
@@ -385,7 +385,7 @@ def _thickest_part(flat):
     tissue = ndimage.binary_closing(np.pad(_likeness(flat) > 0.4, 1, mode='edge'))[1:-1, 1:-1, 1:-1]
     depth = ndimage.distance_transform_edt(tissue)
     deepest = np.unravel_index(depth.argmax(), depth.shape)
-    return _component(depth > 0.5 * depth[deepest], deepest), depth[deepest]
+    return component(depth > 0.5 * depth[deepest], deepest), depth[deepest]
 
 
 def _grow(image, tissue, vertices, faces, rounds, fraction):
@@ -463,6 +463,6 @@ def _fill_surface(vertices, faces, shape):
     points = np.einsum('kc,fcx->fkx', shares, vertices[faces]).reshape(-1, 3)
     shell = np.zeros([n + 4 for n in shape], bool)
     shell[tuple(np.rint(points).astype(np.intp).T + 2)] = True
-    outside = _component(~shell, (0, 0, 0))
+    outside = component(~shell, (0, 0, 0))
     level = np.where(shell, np.float32(0.5), (~outside).astype(np.float32))
     return level[2:-2, 2:-2, 2:-2]

@@ -14,6 +14,7 @@ from qsmbids.core.blobs import fill_outside, find_blobs
 from qsmbids.core.blobshape import grow_region, measure_blobs, sum_moment
 from qsmbids.core.checks import check_mask, check_same_shape
 from qsmbids.core.dipole import voxel_size_of
+from qsmbids.core.grid import move_points
 from qsmbids.core.labels import BY_INDEX, CSF
 from qsmbids.core.lesiongrade import LEAST_KNOWN, LISTED, POSSIBLE, judge, shadow_marks, without_doubles
 from qsmbids.core.lesiongrid import WorkingGrid
@@ -311,15 +312,14 @@ def _census(graded, scene, grid, affine, brain, regions):
     for number, (_, _, blob) in sorted(enumerate(graded, 1), key=lambda item: -item[1][2].volume):
         labels[tuple(grow_region(*blob.region).T)] = number
     centres = grid.to_scan(np.reshape([blob.centre for _, _, blob in graded], (-1, 3)))
-    points = centres @ affine[:3, :3].T + affine[:3, 3]
+    points = move_points(affine, centres)
     places = place_lesions(points, brain, affine, regions)
     rows, scores = [], np.zeros(len(graded) + 1, np.float32)
     for number, ((kind, score, blob), point, place) in enumerate(zip(graded, points, places), 1):
         moment = (None, None)
         if blob.source == 'chi':
-            total, error = sum_moment(scene.chi, scene.brain, labels, number, blob.centre, blob.radius,
-                                      blob.sign * blob.ring, blob.spread, blob.ring_voxels, grid.steps)
-            moment = total, error
+            moment = sum_moment(scene.chi, scene.brain, labels, number, blob.centre, blob.radius,
+                                blob.sign * blob.ring, blob.spread, blob.ring_voxels, grid.steps)
         low = grid.low_confidence or blob.source != 'chi' or blob.known < LEAST_KNOWN
         rows.append(lesion_row(number, kind, score, blob, point, place, moment, scene.zero, low))
         scores[number] = score if kind == 'cmb' else 0

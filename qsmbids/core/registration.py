@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from qsmbids.core.checks import check_mask
 from qsmbids.core.dipole import voxel_size_of
-from qsmbids.core.grid import bounding_box
+from qsmbids.core.grid import bounding_box, move_points
 
 BINS = 32
 LEVELS = ((4., 3000), (2., 6000), (1., 15000))  # smoothing in mm and voxels that are compared, from coarse to fine
@@ -74,7 +74,7 @@ def align_rigid(fixed, fixed_affine, moving, moving_affine, mask, *, starts=(), 
     at = np.argwhere(mask)
     at = np.random.Generator(np.random.PCG64(seed)).permutation(at)[:LEVELS[-1][1]]
     fixed_affine, moving_affine = np.asarray(fixed_affine, float), np.asarray(moving_affine, float)
-    points = at @ fixed_affine[:3, :3].T + fixed_affine[:3, 3]
+    points = move_points(fixed_affine, at)
     matrices = [np.asarray(start, float) for start in (np.eye(4), *starts)]
     for smoothing, count in LEVELS:
         match = _Match(_smooth(fixed, fixed_affine, smoothing)[tuple(at[:count].T)], points[:count],
@@ -142,6 +142,28 @@ def _binned(values, name):
 def _smooth(volume, affine, smoothing):
     sigma = [smoothing / step if step < 2 * smoothing else 0 for step in voxel_size_of(affine)]
     return ndimage.gaussian_filter(volume.astype(np.float32), sigma)
+
+
+def resample_volume(volume, affine, shape, target_affine, matrix):
+    """Bring a volume to another grid by one linear interpolation, zero beyond it.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (mx, my, mz)
+    affine : array_like, shape (4, 4)
+        Its voxels to mm.
+    shape : tuple of int
+    target_affine : array_like, shape (4, 4)
+        Of the new grid.
+    matrix : array_like, shape (4, 4)
+        From the mm of the new grid to those of the old one.
+
+    Returns
+    -------
+    ndarray, shape `shape`
+    """
+    to_voxel = np.linalg.inv(affine) @ matrix @ target_affine
+    return ndimage.affine_transform(volume, to_voxel[:3, :3], to_voxel[:3, 3], shape, order=1)
 
 
 def resample_labels(labels, affine, shape, target_affine, matrix=None):

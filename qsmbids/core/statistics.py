@@ -16,6 +16,9 @@ LEAST_ASYMMETRY = {'ppm': .01, '1/s': 1.}  # mean below which the difference of 
 PERCENTILES = {'p05': 5, 'p25': 25, 'p75': 75, 'p95': 95}
 REFERENCES = {'wholebrain': 'the whole brain', 'csf': 'fluid of low R2* in and around the ventricles',
               'ventricles': 'the ventricles of the segmentation'}
+# What stands before these: the same in all rows of an acquisition.
+SEGMENTED = {'seg_source': 'Where the regions come from: given, network or atlas',
+             'atlas': 'Name of what was given, of the weights, or of the atlas'}
 # Every column of the table; {} stands for the unit of the row.
 COLUMNS = {
     'roi': ('Structure', None), 'hemi': ('Side: L, R, or B for both', None),

@@ -3,7 +3,7 @@
 import numpy as np
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
-from qsmbids.core.registration import LEAST_GAIN, align_rigid
+from qsmbids.core.registration import LEAST_GAIN, align_rigid, resample_volume
 from qsmbids.files import write_atomically
 from qsmbids.headers import load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
@@ -74,12 +74,10 @@ class RegisterTemplate(NumericInterface):
 
     def _on_grid(self, magnitude, mask):
         """Return the T1w image on the grid of the data, from 0 to 255 in the brain."""
-        from scipy import ndimage
         chosen, target, image = self.inputs, load_image(self.inputs.magnitude), load_image(self.inputs.image)
         volume = load_array(chosen.image)
         found = align_rigid(magnitude, target.affine, volume, image.affine, mask)
-        to_image = np.linalg.inv(image.affine) @ found.matrix @ target.affine
-        there = ndimage.affine_transform(volume, to_image[:3, :3], to_image[:3, 3], magnitude.shape, order=1) * mask
+        there = resample_volume(volume, image.affine, magnitude.shape, target.affine, found.matrix) * mask
         there *= np.float32(255 / max(np.percentile(there[mask], 99), 1e-6))
         warnings = [] if found.gain >= LEAST_GAIN else [
             'subcortical: the T1w image does not fit the magnitude anywhere in particular; look at the outlines']
@@ -149,5 +147,3 @@ def import_ants(threads):
     os.environ['ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'] = str(threads)
     import ants
     return ants
-
-

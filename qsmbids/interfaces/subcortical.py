@@ -3,17 +3,20 @@
 import numpy as np
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
+from qsmbids.core.grid import move_points
 from qsmbids.core.labels import BY_INDEX, BY_NAME, FINEST, STRUCTURES, label_rows
 from qsmbids.core.quality import noise_level
 from qsmbids.core.registration import LEAST_GAIN, align_rigid, resample_labels
-from qsmbids.core.statistics import COLUMNS, Map, Segmentation, describe_columns, region_statistics
-from qsmbids.files import FileError, write_tsv
+from qsmbids.core.statistics import COLUMNS, SEGMENTED, Map, Segmentation, describe_columns, region_statistics
+from qsmbids.files import FileError, describe, write_tsv
 from qsmbids.headers import check_grid, load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
 from qsmbids.networks.shipped import sha256, shipped
+from qsmbids.reports.status import IDENTITY
 from qsmbids.segmentations import read_table
 
+LEADING = IDENTITY | SEGMENTED
 LABEL_COLUMNS = ('index', 'name', 'abbreviation', 'hemisphere', 'mapping', 'color')
 # A network doubts a little wherever it looks; so small a share of so many voxels is no partial volume.
 LEAST_SHARE = .1
@@ -115,7 +118,7 @@ def translate(volume, meaning):
 
 
 def _centre(mask, affine):
-    return affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + affine[:3, 3] if mask.any() else np.zeros(3)
+    return move_points(affine, np.argwhere(mask).mean(axis=0)) if mask.any() else np.zeros(3)
 
 
 class NetworkRegionsInputSpec(NumericInputSpec):
@@ -245,7 +248,7 @@ class RegionStatistics(NumericInterface):
             rows += region_statistics([volume], segmentation, brain, chosen.voxel_size, **beside)
         identity = chosen.identity
         self._results['table'] = write_tsv(folder / 'regions.tsv', [identity | row for row in rows],
-                                           [*IDENTITY, *COLUMNS])
+                                           [*LEADING, *COLUMNS])
         self._results['warnings'] = _warnings(rows)
 
     def _susceptibilities(self):
@@ -259,12 +262,6 @@ class RegionStatistics(NumericInterface):
         return maps
 
 
-IDENTITY = {'participant': 'Participant label', 'session': 'Session label', 'run': 'Run index',
-            'acquisition': 'File name stem of the acquisition',
-            'seg_source': 'Where the regions come from: given, network or atlas',
-            'atlas': 'Name of what was given, of the weights, or of the atlas'}
-
-
 def _warnings(rows):
     """Return in a line which of the large nuclei cannot be trusted, and what there is no reference of."""
     whole = [row for row in rows if not row['erosion_mm'] and row['metric'] in ('chi', 'R2star')]
@@ -275,4 +272,4 @@ def _warnings(rows):
 
 def describe_table():
     """Return the JSON dictionary of the table of an acquisition."""
-    return {name: {'Description': text} for name, text in IDENTITY.items()} | describe_columns()
+    return describe(LEADING) | describe_columns()

@@ -87,11 +87,13 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None
                     [-b if axis in axes else b for axis, b in enumerate(b0_dir)], strength,
                     None if sparse is None else np.flip(sparse, axes))
         estimate = run(network, case.inputs())
-        proposed, projected = (np.flip(chi, axes) for chi in (case.proposed(estimate), case.projected(estimate)))
-        change = (proposed if output == 'network' else projected) - mean
+        maps = {'network': case.proposed, 'projected': case.projected}
+        maps = {name: np.flip(maps[name](estimate), axes) for name in (MAPS if companions else (output,))}
+        change = maps[output] - mean
         mean += change / count
         squares += change * change * ((count - 1) / count)
-        departure += (proposed - projected) / flips
+        if companions:
+            departure += (maps['network'] - maps['projected']) / flips
     if not companions:
         return mean
     maps = {'uncertainty': np.sqrt(squares / max(flips - 1, 1)), 'departure': departure}
@@ -116,10 +118,7 @@ def unfamiliar(case, strength):
 
 def sparse_map(network, field, mask, voxel_size, b0_dir, weight=None):
     """Return the map of total variation if the network begins with that, else None."""
-    if getattr(network, 'begin', None) != 'tv':
-        return None
-    strength = automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, penalty='tv')
-    return invert_tv(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, lambda_=strength)
+    return invert_tv(field, mask, voxel_size, b0_dir=b0_dir, weight=weight) if network.begins_sparse else None
 
 
 def invert_with(network, field, mask, voxel_size, b0_dir, strength, weight=None):

@@ -142,8 +142,9 @@ class POCSnet2(nn.Module):
 
     def __init__(self, backbone='compact', width=24, unrolls=3, begin='tikhonov'):
         super().__init__()
-        self.backbone = BACKBONES[backbone](5 if begin == 'tv' else 4, width)
-        self.unrolls, self.begin = unrolls, begin
+        self.begins_sparse = begin == 'tv'
+        self.backbone = BACKBONES[backbone](5 if self.begins_sparse else 4, width)
+        self.unrolls = unrolls
 
     def forward(self, field, first, linear, data, mask, level, smoothing):
         """Return the map after the last projection, and that of the network before it, divided by the scale.
@@ -161,7 +162,7 @@ class POCSnet2(nn.Module):
             Both zero outside the mask.
         """
         known = [3 * field, mask, level[:, None, None, None, None] * mask]
-        if self.begin == 'tv':
+        if self.begins_sparse:
             known.append(linear)
         projected = first
         for _ in range(self.unrolls):
@@ -186,6 +187,7 @@ class DeepQSM(nn.Module):
 
     target = 'chi'
     prepare = staticmethod(training_inputs)
+    begins_sparse = False
 
     def __init__(self, backbone='compact', width=24):
         super().__init__()

@@ -5,12 +5,12 @@ The network knows no sides: these come from the plane between the two halves of 
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from qsmbids.core.checks import check_mask, check_volume, check_voxel_size
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.grid import bounding_box
 from qsmbids.core.labels import BY_NAME, STRUCTURES
+from qsmbids.core.masks import component
 from qsmbids.networks.segmenter import CHANNELS, STEP, along_axes, network_inputs, resampling
 from qsmbids.networks.shipped import shipped
 from qsmbids.networks.weights import load_weights
@@ -72,8 +72,7 @@ def segment_with(network, chi, mask, voxel_size, *, magnitude=None, r2star=None,
                  probabilities=False):
     """Do what `segment` does, with a network."""
     order, signs = canonical_axes(affine)
-    box = tuple(slice(max(side.start - int(MARGIN * STEP / step), 0), side.stop + int(MARGIN * STEP / step))
-                for side, step in zip(bounding_box(mask), voxel_size))
+    box = bounding_box(mask, [int(MARGIN * STEP / step) for step in voxel_size])
 
     def turned(volume):
         return None if volume is None else volume[box].transpose(order)[signs]
@@ -209,13 +208,5 @@ def _sided(classes, names, plane, steps):
             labels[here] = BY_NAME[name].index
             continue
         for letter, side in (('L', here & ~right), ('R', here & right)):
-            labels[_largest(side)] = BY_NAME[f'{name}_{letter}'].index
+            labels[component(side, neighbours=np.ones((3, 3, 3)))] = BY_NAME[f'{name}_{letter}'].index
     return labels
-
-
-def _largest(region):
-    pieces, count = ndimage.label(region, np.ones((3, 3, 3)))
-    if count < 2:
-        return region
-    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-

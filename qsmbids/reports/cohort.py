@@ -3,17 +3,13 @@
 import sys
 from pathlib import Path
 
-from qsmbids.core.statistics import COLUMNS, describe_columns
-from qsmbids.files import FileError, read_json, read_tsv, write_json, write_tsv
+from qsmbids.core.statistics import COLUMNS, SEGMENTED, describe_columns
+from qsmbids.files import FileError, describe, read_json, read_tsv, write_table
 from qsmbids.reports.change import CHANGE, for_comparison, list_changes
+from qsmbids.reports.status import IDENTITY, STATE, folder_of
 
-_SOURCES = ('participant', 'session', 'run', 'acquisition')
-IDENTITY = {'participant': 'Participant label', 'session': 'Session label', 'run': 'Run index',
-            'acquisition': 'File name stem of the acquisition',
-            'state': 'complete, failed, unusable or running, of the newest run',
-            'reason': 'Why there are no values', 'brain_volume_ml': 'Volume of the brain mask in mL',
-            'seg_source': 'Where the regions come from: given, network or atlas',
-            'atlas': 'Name of what was given, of the weights, or of the atlas'}
+_LEADING = IDENTITY | STATE | {'reason': 'Why there are no values',
+                               'brain_volume_ml': 'Volume of the brain mask in mL'} | SEGMENTED
 # Columns of the wide table: of which columns of the long one, whole or eroded, and of which sides.
 WIDE = {'mean': ('mean', False, 'LRB'), 'median': ('median', False, 'LRB'), 'sd': ('sd', False, 'LRB'),
         'meancore': ('mean', True, 'LRB'), 'meanrefwb': ('mean_ref-wholebrain', False, 'LRB'),
@@ -61,21 +57,13 @@ def write_group_regions(output_dir, states, bids_dir=None, longitudinal=False):
             wide.append(_wide_row(scan))
             scans.append(scan | {'values': for_comparison(scan)})
 
-    columns = [*IDENTITY, *meanings, *COLUMNS]
-    described = {name: {'Description': text} for name, text in IDENTITY.items()} | meanings
-    _write(output_dir, 'group_subcortical', long(), columns, described | describe_columns())
-    names = dict.fromkeys(name for row in wide for name in row if name not in (*IDENTITY, *meanings))
-    names = {name: _describe_wide(name) for name in sorted(names, key=_wide_order)}
-    _write(output_dir, 'group_subcortical_wide', wide, [*IDENTITY, *meanings, *names], described | names)
-    changes = list_changes(scans, bids_dir, longitudinal)
-    _write(output_dir, 'group_subcortical_change', changes, list(CHANGE),
-           {name: {'Description': text} for name, text in CHANGE.items()})
+    leading = describe(_LEADING) | meanings
+    write_table(output_dir, 'group_subcortical', long(), leading | describe_columns())
+    names = dict.fromkeys(name for row in wide for name in row if name not in leading)
+    write_table(output_dir, 'group_subcortical_wide', wide,
+                leading | {name: _describe_wide(name) for name in sorted(names, key=_wide_order)})
+    write_table(output_dir, 'group_subcortical_change', list_changes(scans, bids_dir, longitudinal), describe(CHANGE))
     return ['group_subcortical.tsv', 'group_subcortical_wide.tsv', 'group_subcortical_change.tsv']
-
-
-def _write(output_dir, name, rows, columns, described):
-    write_tsv(output_dir / f'{name}.tsv', rows, columns)
-    write_json(output_dir / f'{name}.json', {column: described[column] for column in columns})
 
 
 def _participants(bids_dir):
@@ -84,7 +72,7 @@ def _participants(bids_dir):
     if bids_dir is None or not path.is_file():
         return {}, {}
     rows = read_tsv(path)
-    names = [name for name in (rows[0] if rows else {}) if name not in ('participant_id', *IDENTITY, *COLUMNS)]
+    names = [name for name in (rows[0] if rows else {}) if name not in ('participant_id', *_LEADING, *COLUMNS)]
     try:
         said = read_json(path.with_suffix('.json'))
     except FileError:
@@ -96,9 +84,9 @@ def _participants(bids_dir):
 
 def _read_scan(output_dir, state, people):
     """Return an acquisition: who it is of, and the rows of its table, or one that says why it has none."""
-    folder = output_dir / state['participant'] / (f'ses-{state["session"]}' if state['session'] != 'n/a' else '')
+    folder = folder_of(output_dir, state)
     stem = state['acquisition']
-    known = {name: state.get(name, 'n/a') for name in (*_SOURCES, 'state', 'reason')}
+    known = {name: state.get(name, 'n/a') for name in (*IDENTITY, *STATE, 'reason')}
     known |= people.get(state['participant'], {})
     rows = []
     if state['state'] == 'complete':
@@ -106,7 +94,7 @@ def _read_scan(output_dir, state, people):
         if quality.is_file():
             known['brain_volume_ml'] = read_json(quality).get('metrics', {}).get('brain_volume_ml')
         path = find_statistics(folder / 'anat', stem)
-        rows = [known | {name: value for name, value in row.items() if name not in _SOURCES}
+        rows = [known | {name: value for name, value in row.items() if name not in IDENTITY}
                 for row in (read_tsv(path) if path else ())]
         if not rows:
             known['reason'] = 'there is no table of regions' if path is None else 'no map has values of regions'

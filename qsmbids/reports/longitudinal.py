@@ -8,7 +8,7 @@ from qsmbids.core.labels import BY_INDEX
 from qsmbids.core.longitudinal import Session, common_values
 from qsmbids.core.registration import LEAST_GAIN
 from qsmbids.files import FileError
-from qsmbids.headers import load_image
+from qsmbids.headers import load_image, read_voxels
 from qsmbids.reports.cohort import find_statistics
 
 _SUFFIXES = {'chi': ('Chimap', 'qsm'), 'R2star': ('R2starmap', 'brain')}
@@ -43,7 +43,7 @@ def common_means(scans):
 def _read(scan, kinds):
     anat, stem = Path(scan['folder']) / 'anat', scan['stem']
     table = find_statistics(anat, stem)
-    labels = load_image(anat / table.name.replace('_stats.tsv', '_dseg.nii.gz'))
+    labels = anat / table.name.replace('_stats.tsv', '_dseg.nii.gz')
     brain = _voxels(anat / f'{stem}_desc-brain_mask.nii.gz') > .5
     maps = {}
     for metric, name in kinds:
@@ -53,8 +53,8 @@ def _read(scan, kinds):
             maps[metric, name] = _voxels(path), _voxels(anat / f'{stem}_desc-{mask}_mask.nii.gz') > .5
     magnitude = Path(scan['folder']) / 'fmap' / f'{stem}_magnitude.nii.gz'
     image = _voxels(magnitude) if magnitude.is_file() else next(iter(maps.values()))[0]
-    return Session(image, brain, np.asarray(labels.dataobj).astype(np.int16), maps, labels.affine)
+    return Session(image, brain, read_voxels(labels).astype(np.int16), maps, load_image(labels).affine)
 
 
 def _voxels(path):
-    return np.ascontiguousarray(load_image(path).dataobj, dtype=np.float32)
+    return np.ascontiguousarray(read_voxels(path), dtype=np.float32)

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from qsmbids.core.grid import move_points
 from qsmbids.core.lesiontable import SAME_LESION_MM, describe_lesions, link_lesions
 from qsmbids.core.registration import LEAST_GAIN, align_rigid
-from qsmbids.files import read_tsv, write_json, write_tsv
+from qsmbids.files import describe, read_tsv, write_table
 from qsmbids.headers import load_image, read_voxels
+from qsmbids.reports.status import IDENTITY, STATE, folder_of
 
-IDENTITY = {'participant': 'Participant label', 'session': 'Session label', 'run': 'Run index',
-            'acquisition': 'File name stem of the acquisition',
-            'state': 'complete, failed, unusable or running, of the newest run',
-            'reason': 'Why there are no counts'}
+_LEADING = IDENTITY | STATE | {'reason': 'Why there are no counts'}
 KINDS, GRADES = ('cmb', 'calcification'), ('definite', 'possible', 'total')
 REGIONS = {'all': 'the brain', 'lobar': 'cortex and white matter of the cerebrum',
            'deep': 'the deep nuclei and capsules', 'infratentorial': 'brainstem and cerebellum',
@@ -52,26 +51,19 @@ def write_group_microbleeds(output_dir, states):
     counts = {f'{kind}_{grade}_{region}': {'Description': f'Number of {grade} {kind} in {text}'}
               for kind in KINDS for region, text in REGIONS.items() for grade in GRADES}
     counts['pattern'] = {'Description': 'Regions of the definite microbleeds; a description, no diagnosis'}
-    plain = {name: {'Description': text} for name, text in IDENTITY.items()}
-    _write(output_dir, 'group_microbleeds', [scan['known'] | scan['counts'] for scan in scans], plain | counts)
+    write_table(output_dir, 'group_microbleeds', [scan['known'] | scan['counts'] for scan in scans],
+                describe(_LEADING) | counts)
     lesions = [scan['known'] | row for scan in scans for row in scan['lesions']]
-    _write(output_dir, 'group_microbleeds_lesions', lesions,
-           {name: plain[name] for name in ('participant', 'session', 'run', 'acquisition')} | describe_lesions())
-    _write(output_dir, 'group_microbleeds_change', _changes(scans),
-           {name: {'Description': text} for name, text in CHANGE.items()})
+    write_table(output_dir, 'group_microbleeds_lesions', lesions, describe(IDENTITY) | describe_lesions())
+    write_table(output_dir, 'group_microbleeds_change', _changes(scans), describe(CHANGE))
     return [f'group_microbleeds{part}.tsv' for part in ('', '_lesions', '_change')]
-
-
-def _write(output_dir, name, rows, described):
-    write_tsv(output_dir / f'{name}.tsv', rows, list(described))
-    write_json(output_dir / f'{name}.json', described)
 
 
 def _read_scan(output_dir, state):
     """Return an acquisition: who it is of, its counts by column, and its lesions."""
-    folder = output_dir / state['participant'] / (f'ses-{state["session"]}' if state['session'] != 'n/a' else '')
+    folder = folder_of(output_dir, state)
     stem = folder / 'anat' / state['acquisition']
-    scan = {'known': {name: state.get(name, 'n/a') for name in IDENTITY}, 'counts': {}, 'lesions': [],
+    scan = {'known': {name: state.get(name, 'n/a') for name in _LEADING}, 'counts': {}, 'lesions': [],
             'folder': folder, 'counted': False}
     table = Path(f'{stem}_desc-cmb_counts.tsv')
     if state['state'] != 'complete':
@@ -111,7 +103,7 @@ def _compare(first, later):
     if not before and not after:
         return []
     matrix, alignment = _align(first, later)
-    places = _places(before) @ matrix[:3, :3].T + matrix[:3, 3]
+    places = move_points(matrix, _places(before))
     rows = []
     for kind in KINDS:
         own = [[number for number, row in enumerate(found) if row['class'] == kind] for found in (before, after)]

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
 
 from qsmbids.core.dipole import voxel_size_of
+from qsmbids.core.grid import move_points
 from qsmbids.core.labels import freesurfer_ids
 from qsmbids.core.threads import over_slabs
 from qsmbids.files import FileError
@@ -145,7 +146,7 @@ def _prepare(labels, affine):
     affine[:3, 3] += affine[:3, :3] @ [b.start for b in bounds]
 
     def centre(*ids):
-        return affine[:3, :3] @ np.argwhere(np.isin(labels, ids)).mean(axis=0) + affine[:3, 3]
+        return move_points(affine, np.argwhere(np.isin(labels, ids)).mean(axis=0))
 
     thalami = np.array([centre(49), centre(10)])
     middle = thalami.mean(axis=0)
@@ -217,7 +218,7 @@ def _ventricle_walls(labels, affine):
         return np.zeros((0, 6))
     way = np.stack([g[tuple(wall.T)] for g in np.gradient(gaussian_filter(distance, 1.5))], axis=-1) @ affine[:3, :3].T
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-    return np.hstack([HULL_STEP * wall @ affine[:3, :3].T + affine[:3, 3], way])
+    return np.hstack([move_points(affine, HULL_STEP * wall), way])
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ def _form(anatomy, seed, growth, age, variation):
     to_coarse = np.linalg.inv(anatomy.affine @ np.diag([HULL_STEP] * 3 + [1.]))
 
     def distance(volume, points):
-        return map_coordinates(volume, _apply(to_coarse, points.T).T, order=1, mode='nearest')
+        return map_coordinates(volume, move_points(to_coarse, points.T).T, order=1, mode='nearest')
 
     deformation = compose(random_deformation((seed, 2), VARIATION if variation is None else float(variation)),
                           age_deformation(figure, lambda points: distance(anatomy.ventricles, points),
@@ -293,7 +294,7 @@ def _onto_hull(anatomy, points, outside):
     to_grid = np.linalg.inv(anatomy.affine @ np.diag([HULL_STEP] * 3 + [1.]))
     slopes = np.gradient(anatomy.hull)
     for _ in range(12):
-        at = _apply(to_grid, points).T
+        at = move_points(to_grid, points).T
         distance = map_coordinates(anatomy.hull, at, order=1, mode='nearest') - outside
         way = np.stack([map_coordinates(s, at, order=1, mode='nearest') for s in slopes], axis=-1) @ to_grid[:3, :3]
         way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
@@ -343,10 +344,6 @@ def _paint_veins(painted, points, person):
     hit = person.veins.inside(points)
     hit = hit[brain[painted[hit]] | (painted[hit] == LABELS['csf'])]
     painted[hit] = np.where(brain[painted[hit]], LABELS['vein'], LABELS['dural_sinus'])
-
-
-def _apply(affine, points):
-    return points @ affine[:3, :3].T + affine[:3, 3]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -146,8 +146,7 @@ def _regions(labels, voxel_size):
     regions = table[labels]
     nuclei = regions == 2
     if nuclei.any():
-        reach = np.ceil(CAPSULE_MM / np.array(voxel_size)).astype(int) + 1
-        box = tuple(slice(max(side.start - r, 0), side.stop + r) for side, r in zip(bounding_box(nuclei), reach))
+        box = bounding_box(nuclei, np.ceil(CAPSULE_MM / np.array(voxel_size)).astype(int) + 1)
         near = distance_transform_edt(~nuclei[box], sampling=voxel_size) <= CAPSULE_MM
         regions[box][near & (labels[box] == LABELS['white_matter'])] = 2
     return regions

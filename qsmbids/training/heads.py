@@ -164,7 +164,7 @@ def random_texture(shape, voxel_size, power, rng, longest=30):
 
 
 def _with_fields(chi, mask, voxel_size, b0_dir, rng, noise, removals):
-    box = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in bounding_box(mask))
+    box = bounding_box(mask, (2, 2, 2))
     total = forward_field(chi, voxel_size, b0_dir, margin=48)[box]
     mask, chi = mask[box], chi[box].copy()
     chi -= chi[mask].mean()

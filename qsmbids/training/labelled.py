@@ -1,9 +1,9 @@
-"""Labelled heads to learn segmentation from: label maps whose susceptibility is made up anew each time, and measured maps.
+"""Labelled heads to learn segmentation from: label maps with susceptibility made up anew each time, and measured maps.
 
 A label map gives a few heads of other shapes, kept in memory; each patch of one has tissues, textures, vessels, errors
-of an inversion and slices of its own. What an inversion does is put in by its closed form on the patch: Tikhonov's, which
-weakens and shades the map along the dipole's cone and makes streaks of noise. Measured maps come with labels of some
-structures; what these do not tell apart is merged before the loss sees it.
+of an inversion and slices of its own. What an inversion does is put in by its closed form on the patch: Tikhonov's,
+which weakens and shades the map along the dipole's cone and makes streaks of noise. Measured maps come with labels of
+some structures; what these do not tell apart is merged before the loss sees it.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
+from qsmbids.core.masks import component
 from qsmbids.files import FileError
 from qsmbids.networks.segmenter import STEP, along_axes, network_inputs, resampling
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
@@ -81,7 +82,7 @@ class Labelled:
 
 @lru_cache(maxsize=None)
 def simulated(path, seed, structures):
-    """Return a `Labelled` head of a label map, another shape for each seed (tuple of int); parametric without a path."""
+    """Return a `Labelled` head of a label map, another shape for each seed (ints); parametric without a path."""
     rng = np.random.Generator(np.random.PCG64(seed))
     sample = _sampler(path)
     if sample is None:
@@ -114,13 +115,8 @@ def _phantom(path, structures):
           for n, step in zip(tissues.shape, steps)]
     tissues = tissues[np.ix_(*at)]
     brain = np.array([tissue.brain for tissue in TISSUES.values()])[tissues]
-    brain = ndimage.binary_fill_holes(_largest(ndimage.binary_opening(brain, iterations=2)))
+    brain = ndimage.binary_fill_holes(component(ndimage.binary_opening(brain, iterations=2)))
     return _of_tissues(tissues, brain, structures, PHANTOM_MERGED)
-
-
-def _largest(region):
-    pieces, _ = ndimage.label(region)
-    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
 
 
 def _of_tissues(tissues, brain, structures, merged):
@@ -131,7 +127,7 @@ def _of_tissues(tissues, brain, structures, merged):
 
 
 def merging(structures, merged):
-    """Return for each class, the background first, the class that stands for it, of a dict of names ('': background)."""
+    """Return for each class, background first, the one that stands for it, of a dict of names ('': background)."""
     names = ('', *structures)
     return tuple(names.index(merged.get(name, name)) for name in names)
 
@@ -177,8 +173,8 @@ def labelled_patch(head, patch, rng):
     Returns
     -------
     dict of ndarray
-        inputs, float16 (channels, patch, patch, patch), those of `network_inputs`; classes, uint8 (patch, patch, patch);
-        merged, uint8 (classes,).
+        inputs, float16 (channels, patch, patch, patch), those of `network_inputs`; classes, uint8 (patch, patch,
+        patch); merged, uint8 (classes,).
     """
     size = patch + 2 * RIM
     matrix = _random_matrix(rng)
@@ -200,7 +196,8 @@ def labelled_patch(head, patch, rng):
     origin[2] += (max(below, -65) + min(above, 65)) / 2 / STEP
     inputs = network_inputs(_rescaled(chi[inner], rng), mask[inner], origin,
                             **{name: volume[inner] for name, volume in others.items()})
-    inputs[0] = np.clip(inputs[0] * np.exp(.25 * rng.standard_normal()) + .15 * rng.standard_normal(), -8, 8) * inputs[1]
+    inputs[0] = inputs[1] * np.clip(inputs[0] * np.exp(.25 * rng.standard_normal()) + .15 * rng.standard_normal(),
+                                    -8, 8)
     return {'inputs': inputs.astype(np.float16), 'classes': classes[inner].astype(np.uint8),
             'merged': np.array(head.merged, np.uint8)}
 
@@ -230,7 +227,7 @@ def _random_matrix(rng):
 
 
 def _warped(size, around, matrix, rng):
-    """Return where the voxels of a patch around a place come from, relative to the head's middle: float32 (3, n, n, n)."""
+    """Return where the voxels of a patch around a place come from, from the head's middle on: float32 (3, n, n, n)."""
     steps = [np.arange(size) - (size - 1) / 2 + middle for middle in around]
     points = np.stack([sum(np.multiply(matrix[row, axis], steps[axis]).astype(np.float32).reshape(
         [-1 if axis == other else 1 for other in range(3)]) for axis in range(3)) for row in range(3)])
@@ -322,7 +319,8 @@ def _made_up(tissues, mask, rng):
 def _tissue_values(rng):
     """Return the susceptibility of each tissue, ppm: from children without iron to much of it."""
     values = np.array([tissue.chi if tissue.brain else 0 for tissue in TISSUES.values()])
-    nuclei = np.array([name in STRUCTURE_OF and name not in ('hippocampus', 'amygdala', 'ventricle') for name in TISSUES])
+    others = 'hippocampus', 'amygdala', 'ventricle'
+    nuclei = np.array([name in STRUCTURE_OF and name not in others for name in TISSUES])
     values[nuclei] *= rng.uniform(.1, .6) if rng.random() < .15 else rng.uniform(.6, 1.4)
     values *= rng.uniform(.6, 1.5, values.size)
     values += rng.uniform(.002, .02) * rng.standard_normal(values.size)

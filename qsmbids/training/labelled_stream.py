@@ -1,13 +1,11 @@
 """The stream of labelled patches: as that of `streams`, it depends on nothing but a seed and a position."""
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import closing
 
 import numpy as np
-import torch
 
 from qsmbids.training.labelled import labelled_patch, measured, simulated
-from qsmbids.training.streams import SHORTEST
+from qsmbids.training.streams import SHORTEST, blocks_from
 
 MEASURED_ENDING = '_chi.nii.gz'
 FIRST = 4
@@ -55,14 +53,16 @@ class LabelledStream:
         self.batch = batch
         self._batches = patches // batch
 
+    @classmethod
+    def for_network(cls, network, anatomies, seed, **settings):
+        """Return the stream that a network learns from."""
+        return cls(anatomies, seed, structures=network.structures, **settings)
+
     def batches(self, step=0):
         """Yield batches from a step on, as `streams.PatchStream.batches` does."""
         block, at = divmod(step, self._batches)
-        with ProcessPoolExecutor(1, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
-            following = pool.submit(make_labelled_block, *self._settings, block)
-            while True:
-                current, block = following.result(), block + 1
-                following = pool.submit(make_labelled_block, *self._settings, block)
+        with closing(blocks_from(make_labelled_block, self._settings, block)) as blocks:
+            for current in blocks:
                 for n in range(at, self._batches):
                     yield {name: values[n * self.batch:(n + 1) * self.batch] for name, values in current.items()}
                 at = 0

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from qsmbids.networks.weights import NETWORKS, save_weights
-from qsmbids.training.labelled_stream import LabelledStream
 from qsmbids.training.losses import overlap_loss, unrolled_loss
-from qsmbids.training.streams import PatchStream
+from qsmbids.training.recipe import stream_kind
 from qsmbids.training.validation import VALIDATION
 
 
@@ -62,11 +61,8 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
 
 def make_stream(recipe, network, folder):
     """Return the stream of what a network is trained on."""
-    anatomies = [folder / name for name in recipe.anatomies]
-    if network.target == 'classes':
-        return LabelledStream(anatomies, recipe.seed, structures=network.structures, **recipe.stream)
-    return PatchStream(anatomies, recipe.seed, target=network.target, sparse=getattr(network, 'begin', None) == 'tv',
-                       **recipe.stream)
+    return stream_kind(recipe.network).for_network(network, [folder / name for name in recipe.anatomies], recipe.seed,
+                                                   **recipe.stream)
 
 
 class _Run:

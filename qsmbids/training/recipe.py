@@ -80,9 +80,13 @@ def load_recipe(path):
     if recipe.network not in NETWORKS:
         raise FileError(f'{path}: network is {recipe.network!r}, must be one of {", ".join(NETWORKS)}')
     _refuse_others(path, recipe.network, recipe.architecture, set(signature(NETWORKS[recipe.network]).parameters))
-    stream = LabelledStream if NETWORKS[recipe.network].target == 'classes' else PatchStream
-    _refuse_others(path, 'a stream', recipe.stream, set(signature(stream).parameters) - GIVEN)
+    _refuse_others(path, 'a stream', recipe.stream, set(signature(stream_kind(recipe.network)).parameters) - GIVEN)
     return recipe
+
+
+def stream_kind(network):
+    """Return the class of the streams that the networks of a name learn from."""
+    return LabelledStream if NETWORKS[network].target == 'classes' else PatchStream
 
 
 def _refuse_others(path, owner, entries, known):

@@ -6,6 +6,7 @@ there are decides the last bit.
 """
 
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -67,20 +68,33 @@ class PatchStream:
         self.batch = batch
         self._batches = heads * patches // batch
 
+    @classmethod
+    def for_network(cls, network, anatomies, seed, **settings):
+        """Return the stream that a network learns from."""
+        return cls(anatomies, seed, target=network.target,
+                   sparse=network.target == 'chi' and network.begins_sparse, **settings)
+
     def batches(self, step=0):
         """Yield batches from a step on, each a dict of arrays whose first axis is the batch.
 
         The block after the current one is made meanwhile. Closing the generator ends the process that does.
         """
         block, at = divmod(step, self._batches)
-        with ProcessPoolExecutor(1, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
-            following = pool.submit(make_block, *self._settings, block)
-            while True:
-                current, block = following.result(), block + 1
-                following = pool.submit(make_block, *self._settings, block)
+        with closing(blocks_from(make_block, self._settings, block)) as blocks:
+            for current in blocks:
                 for n in range(at, self._batches):
                     yield current.patches(n * self.batch, (n + 1) * self.batch)
                 at = 0
+
+
+def blocks_from(make, settings, block):
+    """Yield ``make(*settings, block)`` and those of the numbers after it, each made while the one before is used."""
+    with ProcessPoolExecutor(1, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
+        following = pool.submit(make, *settings, block)
+        while True:
+            current, block = following.result(), block + 1
+            following = pool.submit(make, *settings, block)
+            yield current
 
 
 @dataclass(frozen=True)
@@ -163,8 +177,7 @@ def _inversion(head, rng, sparse):
     strength = automatic_strength(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, penalty='identity')
     # The level that the network is told is not always the right one.
     strength *= np.exp(.25 * rng.standard_normal())
-    first = invert_tv(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, lambda_=automatic_strength(
-        head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir, penalty='tv')) if sparse else None
+    first = invert_tv(head.field, head.mask, head.voxel_size, b0_dir=head.b0_dir) if sparse else None
     begun = start(head.field, head.mask, head.voxel_size, head.b0_dir, strength, first)
     volumes = {'chi': embed(head.chi, head.mask, begun.box, begun.mask.shape) / np.float32(begun.scale),
                'field': begun.field, 'first': begun.first, 'linear': begun.linear, 'data': begun.data}

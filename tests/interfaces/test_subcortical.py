@@ -7,7 +7,7 @@ import pytest
 from qsmbids.core.labels import BY_NAME, CSF, FINEST, label_rows
 from qsmbids.core.statistics import COLUMNS
 from qsmbids.files import read_tsv, write_tsv
-from qsmbids.interfaces.subcortical import (IDENTITY, GivenRegions, NetworkRegions, RegionStatistics, describe_table,
+from qsmbids.interfaces.subcortical import (LEADING, GivenRegions, NetworkRegions, RegionStatistics, describe_table,
                                             load_shares, save_shares)
 
 SHAPE = (40, 44, 36)
@@ -107,7 +107,7 @@ def test_the_table(volumes):
         mask=paths['brain'], qsm=paths['brain'], magnitude=echoes, voxel_size=(2., 2., 2.),
         identity=identity).run().outputs
     rows = read_tsv(found.table)
-    assert list(rows[0]) == [*IDENTITY, *COLUMNS] == list(describe_table())
+    assert list(rows[0]) == [*LEADING, *COLUMNS] == list(describe_table())
     kinds = {(row['metric'], row['map'], row['unit']) for row in rows}
     assert kinds == {('chi', 'tv', 'ppm'), ('R2star', 'arlo', '1/s')}
     left = next(row for row in rows if row['roi'] == 'Caudate' and row['hemi'] == 'L')

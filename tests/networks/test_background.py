@@ -18,17 +18,6 @@ VOXEL_SIZE, B0_DIR = (1., 1.1, 1.5), (.1, .2, .97)
 METHODS = {'pocsnet1': (POCSnet1, remove_background_pocsnet1), 'sharqnet': (SHARQnet, remove_background_sharqnet)}
 
 
-@pytest.fixture(scope='module')
-def scene():
-    rng = np.random.default_rng(0)
-    mask = np.zeros((35, 33, 27), bool)
-    mask[3:30, 2:31, 4:24] = True
-    mask[3:7, 2:7] = False
-    chi = .1 * rng.standard_normal(mask.shape).astype(np.float32) * mask
-    chi[33:, 10:20, 8:16] = 9
-    return forward_field(chi, VOXEL_SIZE, B0_DIR), mask
-
-
 def untrained(kind):
     torch.manual_seed(0)
     network = kind(width=4)
@@ -45,8 +34,8 @@ def method(request, tmp_path_factory):
     return lambda *volumes, **options: function(*volumes, VOXEL_SIZE, b0_dir=B0_DIR, weights=path, **options)
 
 
-def test_any_weights_leave_the_inside_of_the_mask(scene, method):
-    field, mask = scene
+def test_any_weights_leave_the_inside_of_the_mask(total_scene, method):
+    field, mask = total_scene
     local, known = method(field, mask)
     assert local.dtype == np.float32 and local.flags.c_contiguous and known.dtype == bool
     assert not (known & ~mask).any() and .4 < known.sum() / mask.sum() < 1
@@ -54,32 +43,32 @@ def test_any_weights_leave_the_inside_of_the_mask(scene, method):
 
 
 @pytest.mark.parametrize('scale', [.1, 10])
-def test_the_local_field_goes_with_the_field(scene, method, scale):
-    field, mask = scene
+def test_the_local_field_goes_with_the_field(total_scene, method, scale):
+    field, mask = total_scene
     one, other = method(field, mask)[0], method(scale * field, mask)[0]
     assert np.allclose(scale * one, other, atol=1e-3 * np.abs(other).max())
 
 
-def test_a_constant_does_not_matter(scene, method):
-    field, mask = scene
+def test_a_constant_does_not_matter(total_scene, method):
+    field, mask = total_scene
     local, _ = method(field, mask)
     assert np.allclose(local, method(field + 3, mask)[0], atol=2e-3 * np.abs(local).max())
 
 
-def test_no_field_has_no_local_field(scene, method):
-    _, mask = scene
+def test_no_field_has_no_local_field(total_scene, method):
+    _, mask = total_scene
     local, known = method(np.zeros(mask.shape), mask)
     assert known.any() and not local.any()
 
 
-def test_values_outside_the_mask_do_not_matter(scene, method):
-    field, mask = scene
+def test_values_outside_the_mask_do_not_matter(total_scene, method):
+    field, mask = total_scene
     assert np.array_equal(method(field, mask)[0], method(np.where(mask, field, np.nan), mask)[0])
 
 
 @pytest.mark.parametrize('order', [(2, 0, 1), (1, 0, 2), (0, 2, 1)])
-def test_the_order_of_the_axes_does_not_matter(scene, order):
-    field, mask = scene
+def test_the_order_of_the_axes_does_not_matter(total_scene, order):
+    field, mask = total_scene
     network = untrained(POCSnet1)
     upright, known = remove_with(network, field, mask, VOXEL_SIZE, B0_DIR)
     turned, turned_known = remove_with(network, np.ascontiguousarray(field.transpose(order)), mask.transpose(order),
@@ -89,9 +78,9 @@ def test_the_order_of_the_axes_does_not_matter(scene, order):
         assert np.allclose(one.transpose(order), other, atol=1e-5 * np.abs(one).max())
 
 
-def test_the_projection_brings_a_wrong_map_back_to_the_measured_field(scene):
+def test_the_projection_brings_a_wrong_map_back_to_the_measured_field(total_scene):
     """What differs from the mean over balls is the field's, whatever the network says."""
-    field, mask = scene
+    field, mask = total_scene
     maps, _ = remove_with(untrained(POCSnet1), field, mask, VOXEL_SIZE, B0_DIR)
     start, balls = begin(field, mask, VOXEL_SIZE)
     disagreement = []
@@ -117,8 +106,8 @@ def test_other_voxels_are_seen_resampled_and_projected_as_they_are(voxel_size):
     assert nrmse(maps[0], maps[1], known) > 1
 
 
-def test_wrong_arguments_are_named(scene):
-    field, mask = scene
+def test_wrong_arguments_are_named(total_scene):
+    field, mask = total_scene
     with pytest.raises(ValueError, match='output'):
         remove_background_pocsnet1(field, mask, VOXEL_SIZE, output='map')
     with pytest.raises(FileError, match='none.safetensors'):

@@ -55,7 +55,7 @@ def test_seeds_differ():
     (SHARQnet(width=4), {'total', 'local', 'first', 'mask', 'known'}),
     (AutoQSM(width=4), {'total', 'chi', 'mask'})])
 def test_patches_hold_what_their_networks_ask_for(network, volumes):
-    sparse = getattr(network, 'begin', '') == 'tv'
+    sparse = getattr(network, 'begins_sparse', False)
     batch = block(target=network.target, sparse=sparse, heads=1, patches=2).patches()
     assert {name for name, value in batch.items() if value.ndim == 4} == volumes
     assert all(batch[name].shape == (2, 24, 24, 24) for name in volumes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from qsmbids.core.grid import bounding_box
 from qsmbids.core.labels import LABELS, STRUCTURES, parts_of
 
 LEAST_VOXELS = 10       # of which a mean is taken
@@ -109,7 +110,7 @@ def _judge(label, region, mask, usable, voxel_size, known):
         told = known is None or {label.index, *(part.index for part in parts_of(label))} & set(known)
         return Verdict('missing', ('the segmentation found no such region' if told
                                    else 'the segmentation does not tell this region',))
-    box = ndimage.find_objects(region.view(np.uint8))[0]
+    box = bounding_box(region)
     if any(side.start == 0 or side.stop == n for side, n in zip(box, region.shape) if n > 1):
         return Verdict('missing', ('cropped: the region reaches the edge of the image',))
     inside, counting = int((region & mask).sum()), int((region & usable).sum())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
+from qsmbids.core.grid import bounding_box
 from qsmbids.core.labels import CSF, STRUCTURES, Label, parts_of
 from qsmbids.core.regionqc import Verdict, judge_regions, region_masks
 
@@ -132,18 +133,29 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
     for name, volume in [('labels', segmentation.labels), *((m.metric, m.values) for m in maps)]:
         if volume.shape != mask.shape:
             raise ValueError(f'{name} has shape {volume.shape}, must be that of mask, {mask.shape}')
-    exclude = None if lesions is None else ndimage.binary_dilation(lesions, np.ones((3, 3, 3)))
-    masks = region_masks(segmentation.labels)
-    verdicts = judge_regions(masks, mask, voxel_size, exclude=exclude, known=segmentation.known)
-    regions = [_cut_out(label, region, verdicts[label], mask, exclude, segmentation.probabilities)
-               for label, region in masks.items()]
+    box = _box_of(segmentation)
+    exclude = None if lesions is None else ndimage.binary_dilation(lesions[box], np.ones((3, 3, 3)))
+    masks = region_masks(segmentation.labels[box])
+    verdicts = judge_regions(masks, mask[box], voxel_size, exclude=exclude, known=segmentation.known)
+    shares = {index: share[box] for index, share in segmentation.probabilities.items()}
+    regions = [_cut_out(label, region, verdicts[label], mask[box], exclude, shares) for label, region in masks.items()]
     fluids = {'csf': csf, 'ventricles': segmentation.labels == CSF}
+    echo = None if magnitude is None else magnitude[box]
     rows = []
     for volume in maps:
         zeros = _references(volume, mask, fluids, voxel_size)
+        part = replace(volume, values=volume.values[box])
         for found in (regions, [_eroded(region, voxel_size) for region in regions]):
-            rows += _rows_of_map(volume, found, zeros, voxel_size, magnitude, noise)
+            rows += _rows_of_map(part, found, zeros, voxel_size, echo, noise)
     return rows
+
+
+def _box_of(segmentation):
+    """Return the box of all regions and their probabilities, and a voxel around it that tells what is cut off."""
+    found = segmentation.labels > 0
+    for share in segmentation.probabilities.values():
+        found |= share > 0
+    return bounding_box(found, (1, 1, 1)) if found.any() else (slice(0, 1),) * 3
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,7 @@ class _Region:
 
 
 def _cut_out(label, region, verdict, mask, exclude, probabilities):
-    box = ndimage.find_objects(region.view(np.uint8))[0] if region.any() else (slice(0, 0),) * 3
+    box = bounding_box(region) if region.any() else (slice(0, 0),) * 3
     inside = region[box] & mask[box]
     return _Region(label, verdict, box, region[box], inside, inside if exclude is None else inside & ~exclude[box],
                    *_probability(label, probabilities, mask, exclude))
@@ -190,7 +202,7 @@ def _probability(label, probabilities, mask, exclude):
         volume = sum(parts) if parts else None
     if volume is None or not (volume > 0).any():
         return None, None
-    box = ndimage.find_objects((volume > 0).view(np.uint8))[0]
+    box = bounding_box(volume > 0)
     counting = mask[box] if exclude is None else mask[box] & ~exclude[box]
     return volume[box] * counting, box
 

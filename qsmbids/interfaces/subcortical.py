@@ -3,7 +3,7 @@
 import numpy as np
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
-from qsmbids.core.grid import move_points
+from qsmbids.core.grid import bounding_box, move_points
 from qsmbids.core.labels import BY_INDEX, BY_NAME, FINEST, STRUCTURES, label_rows
 from qsmbids.core.quality import noise_level
 from qsmbids.core.registration import LEAST_GAIN, align_rigid, resample_labels
@@ -158,20 +158,23 @@ def _by_side(probabilities, labels):
     """Return the probabilities of structures as those of their sides, each voxel that of the nearer one."""
     shares = {}
     for name, volume in probabilities.items():
-        volume = np.where(volume < LEAST_SHARE, 0, volume)
-        if not STRUCTURES[name].paired:
-            shares[BY_NAME[name].index] = volume
+        known = volume >= LEAST_SHARE
+        if not known.any():
             continue
-        sides = {side: BY_NAME[f'{name}_{side}'].index for side in 'LR'}
-        centres = {side: np.argwhere(labels == index).mean(axis=0) for side, index in sides.items()
-                   if (labels == index).any()}
-        if len(centres) < 2:
-            shares |= {sides[side]: volume for side in centres}
-            continue
-        way = centres['R'] - centres['L']
-        grids = np.ogrid[tuple(map(slice, labels.shape))]
-        right = sum(g * w for g, w in zip(grids, way)) > (centres['L'] + centres['R']) @ way / 2
-        shares |= {sides['L']: volume * ~right, sides['R']: volume * right}
+        box = bounding_box(known)
+        share, there = np.where(known[box], volume[box], 0), labels[box]
+        sides = {side: BY_NAME[f'{name}_{side}'].index for side in 'LR'} if STRUCTURES[name].paired else {}
+        centres = {side: np.argwhere(there == index).mean(axis=0) for side, index in sides.items()
+                   if (there == index).any()}
+        parts = {sides[side]: share for side in centres} if sides else {BY_NAME[name].index: share}
+        if len(centres) == 2:
+            way = centres['R'] - centres['L']
+            along = sum(step * part for step, part in zip(np.ogrid[tuple(map(slice, share.shape))], way))
+            right = along > (centres['L'] + centres['R']) @ way / 2
+            parts = {sides['L']: share * ~right, sides['R']: share * right}
+        for index, part in parts.items():
+            shares[index] = np.zeros_like(volume)
+            shares[index][box] = part
     return shares
 
 
@@ -179,11 +182,10 @@ def save_shares(path, shares):
     """Write probabilities by index, each cut to where it is not zero."""
     content = {}
     for index, volume in shares.items():
-        where = [np.flatnonzero(volume.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        if len(where[0]):
-            box = [(int(found[0]), int(found[-1]) + 1) for found in where]
-            part = volume[tuple(slice(*side) for side in box)]
-            content |= {f'share{index}': np.rint(255 * part).astype(np.uint8), f'box{index}': np.array(box)}
+        if (known := volume > 0).any():
+            box = bounding_box(known)
+            content |= {f'share{index}': np.rint(255 * volume[box]).astype(np.uint8),
+                        f'box{index}': np.array([(side.start, side.stop) for side in box])}
     np.savez_compressed(path, **content)
     return str(path)
 

@@ -197,16 +197,20 @@ def is_right(places, plane):
 
 def _sided(classes, names, plane, steps):
     """Return the indices of the labels: the largest piece of each structure on each side."""
-    places = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip(classes.shape, steps)]
-    right = is_right(np.meshgrid(*places, indexing='ij', sparse=True), plane)
     labels = np.zeros(classes.shape, np.uint8)
+    if not classes.any():
+        return labels
+    box = bounding_box(classes)
+    places = [(np.arange(side.start, side.stop) - (n - 1) / 2) * step
+              for n, step, side in zip(classes.shape, steps, box)]
+    right = is_right(np.meshgrid(*places, indexing='ij', sparse=True), plane)
     for number, name in enumerate(names):
         if not number:
             continue
-        structure, here = STRUCTURES[name], classes == number
+        structure, here = STRUCTURES[name], classes[box] == number
         if not structure.paired:
-            labels[here] = BY_NAME[name].index
+            labels[box][here] = BY_NAME[name].index
             continue
         for letter, side in (('L', here & ~right), ('R', here & right)):
-            labels[component(side, neighbours=np.ones((3, 3, 3)))] = BY_NAME[f'{name}_{letter}'].index
+            labels[box][component(side, neighbours=np.ones((3, 3, 3)))] = BY_NAME[f'{name}_{letter}'].index
     return labels

@@ -1,12 +1,13 @@
 """Microbleeds in simulated heads, through the whole chain: FROC, what is taken for what, moments, heads without any.
 
-    python benchmarks/microbleeds.py FOLDER --anatomies DIR [--heads 09 10 11 12] [--seeds 1] [--inversions tv]
-                                     [--voxel 1] [--tesla 3] [--snr 40] [--supersampling 3] [--threads 2] [--no-r2star]
+    python benchmarks/microbleeds.py FOLDER --anatomies DIR [--heads 09 10 11 12 code] [--seeds 1] [--chains pdf+tv]
+                                     [--voxel 1] [--tesla 3] [--snr 40] [--supersampling 2] [--threads 2] [--no-r2star]
 
-Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed; each is scanned with lesions (30 microbleeds of a
-radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications, 15 stubs of veins, 6 mineralised
-foci, 1 haemorrhage, 10 perivascular spaces) and without. Phase and magnitude go through the chain of a run; its maps
-are kept in FOLDER as npz files, and taken from there the next time.
+Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed, or the parametric one (code); each is scanned with
+lesions (30 microbleeds of a radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications, 15
+stubs of veins, 6 mineralised foci, 1 haemorrhage, 10 perivascular spaces) and without any lesion. Phase and magnitude go
+through the chain of a run, with a background removal and an inversion. Scans and maps are kept in FOLDER and taken from
+there the next time.
 
 Protocol: one to one, centres at most 2.5 mm or the lesion's radius apart; sensitivity at 0.25 to 8 false positives per
 head, of all scores of the class cmb, with 95 % intervals of a bootstrap over heads; counts at the scores of possible
@@ -30,9 +31,9 @@ from qsmbids.core.threads import use_threads
 
 COUNTS = {'cmb': 30, 'calcification': 8, 'vessel': 15, 'deep_iron': 6, 'haemorrhage': 1, 'pvs': 10}
 ECHO_TIMES = (.004, .012, .020, .028)
-FIELD_OF_VIEW, MIDDLE, STEP = (176., 208., 160.), (0, -17, 0), 1.  # mm; of the grid that lesions are drawn on
+FIELD_OF_VIEW, MIDDLE, STEP = (156., 192., 160.), (0, -17, 6), 1.  # mm; of the grid that lesions are drawn on
 TOLERANCE = 2.5
-RADII, CHIS = (.7, 1.5, 2.5, 5.1), (.15, .3, 1., 3.1)
+RADII, CHIS = (.7, 1., 1.5, 2.5, 5.1), (.15, .2, .3, 1., 3.1)
 RESAMPLES = 1000
 
 
@@ -41,61 +42,78 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--anatomies', type=Path, required=True)
-    parser.add_argument('--heads', nargs='+', default=['09', '10', '11', '12'])
+    parser.add_argument('--heads', nargs='+', default=['09', '10', '11', '12', 'code'])
     parser.add_argument('--seeds', type=int, nargs='+', default=[1])
-    parser.add_argument('--inversions', nargs='+', default=['tv'])
+    parser.add_argument('--chains', nargs='+', default=['pdf+tv'], metavar='BACKGROUND+INVERSION')
     parser.add_argument('--voxel', type=float, nargs='+', default=[1.], help='mm: one side, or three')
     parser.add_argument('--tesla', type=float, default=3.)
     parser.add_argument('--snr', type=float, default=40.)
-    parser.add_argument('--supersampling', type=int, default=3)
+    parser.add_argument('--supersampling', type=int, default=2)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--no-r2star', action='store_true', help='give the detector the susceptibility alone')
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with use_threads(options.threads):
-        for inversion in options.inversions:
-            report(inversion, [take(path, options) for path in maps(options, inversion)])
+        for chain in options.chains:
+            report(chain, [take(path, options) for path in maps(options, chain)])
 
 
-def maps(options, inversion):
-    """Yield the files of all heads for an inversion, with lesions and without."""
+def maps(options, chain):
+    """Yield the files of all heads for a chain, with lesions and without."""
     voxel = tuple(options.voxel * 3 if len(options.voxel) == 1 else options.voxel)
     for name in options.heads:
         for seed in options.seeds:
             for kind in ('lesions', 'none'):
-                stem = f'head_{name}_seed_{seed}_{kind}_{"x".join(f"{v:g}" for v in voxel)}_{options.tesla:g}T'
-                path = options.folder / f'{stem}_snr_{options.snr:g}_fine_{options.supersampling}_{inversion}.npz'
+                stem = (f'head_{name}_seed_{seed}_{kind}_{"x".join(f"{v:g}" for v in voxel)}_{options.tesla:g}T'
+                        f'_snr_{options.snr:g}_fine_{options.supersampling}')
+                scan, path = (options.folder / f'{stem}_{which}.npz' for which in ('scan', chain))
                 if not path.is_file():
-                    reconstruct_head(path, inversion, options.anatomies / f'head_{name}.nii.gz', seed,
-                                     COUNTS if kind == 'lesions' else {}, voxel, options)
+                    if not scan.is_file():
+                        make_scan(scan, name, seed, COUNTS if kind == 'lesions' else {}, voxel, options)
+                    make_maps(path, scan, chain, options)
                 yield path
 
 
-def reconstruct_head(path, inversion, anatomy, seed, counts, voxel, options):
-    """Simulate a head, take it through the chain and keep the maps and the list of lesions."""
-    from qsmbids.core.reconstruct import reconstruct
+def make_scan(path, name, seed, counts, voxel, options):
+    """Simulate the scan of a head and keep it with the list of lesions."""
     from qsmbids.simulation.anatomy import head_from_labels, load_labels
     from qsmbids.simulation.disease import draw_lesions
+    from qsmbids.simulation.head import digital_head
     from qsmbids.simulation.lesions import lesion_table, with_lesions
     from qsmbids.simulation.signal import Sequence, centred_affine, simulate
     start = time.perf_counter()
-    shape, grid = _grid((STEP,) * 3, centred_affine)
-    sample = partial(head_from_labels(*load_labels(anatomy)), seed=seed, b0_tesla=options.tesla)
+    if name == 'code':
+        sample = partial(digital_head, fine=True, variation=3.)
+    else:
+        sample = head_from_labels(*load_labels(options.anatomies / f'head_{name}.nii.gz'))
+    sample = partial(sample, seed=seed, b0_tesla=options.tesla)
+    coarse, grid = _grid((STEP,) * 3, centred_affine)
     size, affine = _grid(voxel, centred_affine)
-    lesions = draw_lesions(sample(shape, grid), grid, counts, (seed, 7), view=(size, affine)) if counts else ()
+    lesions = draw_lesions(sample(coarse, grid), grid, counts, (seed, 7), view=(size, affine)) if counts else ()
     sequence = Sequence(size, affine, ECHO_TIMES, b0_tesla=options.tesla, snr=options.snr,
                         supersampling=options.supersampling)
     scan = simulate(with_lesions(sample, lesions, options.tesla), sequence, seed)
-    made = reconstruct(np.angle(scan.signal), np.abs(scan.signal), ECHO_TIMES, b0_tesla=options.tesla, affine=affine,
-                       inversion=inversion, threads=options.threads)
-    np.savez_compressed(path, chi=made.chi, brain=made.brain_mask, r2star=made.relaxation.r2star, affine=affine,
-                        truth=json.dumps(lesion_table(lesions)))
+    np.savez(path, signal=scan.signal, affine=affine, truth=json.dumps(lesion_table(lesions)))
     print(f'{path.name}: {time.perf_counter() - start:.0f} s', flush=True)
 
 
 def _grid(voxel, centred_affine):
     shape = tuple(round(side / step) for side, step in zip(FIELD_OF_VIEW, voxel))
     return shape, centred_affine(np.eye(3), voxel, shape, MIDDLE)
+
+
+def make_maps(path, scan, chain, options):
+    """Take a scan through the chain and keep the maps."""
+    from qsmbids.core.reconstruct import reconstruct
+    start = time.perf_counter()
+    background, inversion = chain.split('+')
+    with np.load(scan) as content:
+        signal, affine, truth = content['signal'], content['affine'], content['truth']
+    made = reconstruct(np.angle(signal), np.abs(signal), ECHO_TIMES, b0_tesla=options.tesla, affine=affine,
+                       background=background, inversion=inversion, threads=options.threads)
+    np.savez_compressed(path, chi=made.chi, brain=made.brain_mask, r2star=made.relaxation.r2star, affine=affine,
+                        truth=truth)
+    print(f'{path.name}: {time.perf_counter() - start:.0f} s', flush=True)
 
 
 def take(path, options):
@@ -129,11 +147,11 @@ def score(found, truth):
             [(bleeds[j], found[i]) for i, j in pairs], bleeds)
 
 
-def report(inversion, heads):
-    """Print the tables of one inversion."""
+def report(chain, heads):
+    """Print the tables of one chain."""
     scored = [score(found, truth) for found, truth, _ in heads]
     curve = froc([detections for detections, _, _ in scored], resamples=RESAMPLES)
-    print(f'\n{inversion}: {len(heads)} scans, {sum(len(bleeds) for *_, bleeds in scored)} microbleeds; detector '
+    print(f'\n{chain}: {len(heads)} scans, {sum(len(bleeds) for *_, bleeds in scored)} microbleeds; detector '
           f'{np.median([seconds for *_, seconds in heads]):.1f} s, peak '
           f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GB\n'
           f'{"FP per scan":>12}{"sensitivity":>12}{"95 %":>16}{"score":>8}')

@@ -78,6 +78,44 @@ def judge(blob, amplitude=1.):
     return ('vessel', tube) if tube > max(score, POSSIBLE) else ('cmb', score)
 
 
+def grade(blobs, amplitude, steps, shares=None):
+    """Return the class and the score of each blob, by the rules or by a network.
+
+    Parameters
+    ----------
+    blobs : sequence of Blob
+        All of a scan.
+    amplitude : float
+        What thresholds in ppm are multiplied by.
+    steps : sequence of float
+        Voxel size, mm.
+    shares : ndarray, shape (n, 3), optional
+        Probability that each is a microbleed, a calcification or neither. What is neither has the class and the score
+        of the rules, if these see a vein or the iron of a nucleus; a weak one in such a nucleus is its iron whatever
+        the network says.
+
+    Returns
+    -------
+    list of (str, float)
+    """
+    judged = [judge(blob, amplitude) for blob in blobs]
+    if shares is None:
+        return [(kind, score * mark) for (kind, score), mark in zip(judged, shadow_marks(blobs, steps))]
+    return [_by_network(blob, *ruled, *map(float, share[:2])) for blob, ruled, share in zip(blobs, judged, shares)]
+
+
+def _by_network(blob, ruled, score, bleed, stone):
+    if blob.source == 'chi':
+        bleed, stone = (bleed, 0.) if blob.sign > 0 else (0., stone)
+    else:
+        bleed, stone = min(bleed, MOST_UNSIGNED), min(stone, MOST_UNSIGNED)
+    if max(bleed, stone) < LISTED:
+        return ruled, score if ruled in ('vessel', 'deep_iron') else 0.
+    if stone > bleed:
+        return 'calcification', stone
+    return ruled if ruled == 'deep_iron' else 'cmb', bleed
+
+
 def without_doubles(blobs, steps):
     """Return the blobs that are not one with a stronger one, the strongest first.
 

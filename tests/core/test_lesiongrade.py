@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qsmbids.core.lesiongrade import (DEFINITE, LISTED, MOST_UNSIGNED, POSSIBLE, judge, ramp, shadow_marks,
+from qsmbids.core.lesiongrade import (DEFINITE, LISTED, MOST_UNSIGNED, POSSIBLE, grade, judge, ramp, shadow_marks,
                                       without_doubles)
 
 STEPS = np.ones(3)
@@ -81,3 +81,33 @@ def test_shadows_and_streaks_of_stronger_lesions_lose():
     marks = shadow_marks([beside, streak, twin, far, strong], STEPS)
     assert marks[0] < .3 and marks[1] < .6 and marks[2:].tolist() == [1, 1, 1]
     assert shadow_marks([strong], STEPS).tolist() == [1] and not len(shadow_marks([], STEPS))
+
+
+def graded(share, **changed):
+    return grade([blob(**changed)], 1., STEPS, np.array([share]))[0]
+
+
+def test_without_a_network_the_rules_and_the_marks_of_neighbours_grade():
+    strong, beside = blob(contrast=1.5), blob(sign=-1, contrast=.3, centre=np.array([24., 20., 20.]))
+    marks = shadow_marks([strong, beside], STEPS)
+    assert grade([strong, beside], 1., STEPS) == [(kind, score * mark) for (kind, score), mark
+                                                  in zip(map(judge, (strong, beside)), marks)]
+
+
+def test_a_network_grades_whatever_the_rules_say():
+    assert graded((.9, .05, .05), elongation=4., blobness=.05) == ('cmb', .9)
+    assert graded((.1, .7, .2), sign=-1) == ('calcification', .7)
+    assert graded((.01, .01, .98))[1] < LISTED
+
+
+def test_no_network_overrules_the_sign():
+    assert graded((.9, .05, .05), sign=-1)[0] == 'calcification' and graded((.9, .05, .05), sign=-1)[1] < LISTED
+    assert graded((.3, .6, .1)) == ('cmb', .3)
+    assert graded((.95, .03, .02), source='void') == ('cmb', MOST_UNSIGNED)
+
+
+def test_what_a_network_takes_for_neither_stays_the_vein_or_the_iron_that_the_rules_see():
+    kind, score = graded((.01, .01, .98), blobness=.05, elongation=4., tail=5.)
+    assert kind == 'vessel' and score > POSSIBLE
+    weak = dict(nucleus='PallidumExternal', contrast=.25, above_nucleus=.2)
+    assert graded((.9, .05, .05), **weak) == ('deep_iron', .9)

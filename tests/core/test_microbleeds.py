@@ -136,3 +136,23 @@ def test_bad_input_is_refused(head, change, name):
     given = dict(chi=head[0], mask=head[1], affine=AFFINE) | change
     with pytest.raises(ValueError, match=name):
         find_microbleeds(given.pop('chi'), given.pop('mask'), given.pop('affine'), **given)
+
+
+def test_a_classifier_grades_in_the_place_of_the_rules(head):
+    chi, mask, r2star = head
+    ruled = find_microbleeds(chi, mask, AFFINE, r2star=r2star)
+
+    def classify(scene, blobs):
+        assert scene.brain.any() and len(blobs) >= len(ruled.lesions)
+        return np.tile([.6, .3, .1], (len(blobs), 1))
+    census = find_microbleeds(chi, mask, AFFINE, r2star=r2star, classify=classify)
+    assert {row['class'] for row in census.lesions} == {'cmb', 'calcification'}
+    assert {row['probability'] for row in census.lesions if row['class'] == 'cmb'} == {.6}
+    moments = {tuple(row[f'{axis}_ras_mm'] for axis in 'xyz'): row['volume_mm3'] for row in census.lesions}
+    assert all(moments[tuple(row[f'{axis}_ras_mm'] for axis in 'xyz')] == row['volume_mm3'] for row in ruled.lesions)
+
+
+def test_rules_grade_what_only_decay_shows(head):
+    _, mask, r2star = head
+    ruled, asked = (find_microbleeds(None, mask, AFFINE, r2star=r2star, classify=each) for each in (None, pytest.fail))
+    assert ruled.lesions == asked.lesions

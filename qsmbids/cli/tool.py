@@ -216,8 +216,6 @@ def run_separate(options):
 
 
 def run_segment(options):
-    import torch
-
     from qsmbids.core.labels import label_rows
     from qsmbids.core.phase import repair_nonfinite
     from qsmbids.files import write_tsv
@@ -227,7 +225,6 @@ def run_segment(options):
     others = {name: path for name in ('magnitude', 'r2star') if (path := getattr(options, name))}
     for path in others.values():
         check_grid(path, options.chi)
-    torch.set_num_threads(options.nthreads or len(os.sched_getaffinity(0)))
     chi, _ = repair_nonfinite(load_array(options.chi))
     mask = load_mask(options.mask) if options.mask else chi != 0
     labels = segment(chi, mask, _voxel_size(options, options.chi), affine=load_image(options.chi).affine,

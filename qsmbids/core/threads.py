@@ -1,5 +1,7 @@
 """How many threads the numerics of this package may use."""
 
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -9,7 +11,7 @@ import scipy.fft
 
 @contextmanager
 def use_threads(count):
-    """Let FFTs and compiled voxel loops inside the ``with`` block use `count` threads.
+    """Let FFTs, compiled voxel loops and networks inside the ``with`` block use `count` threads.
 
     Parameters
     ----------
@@ -26,10 +28,29 @@ def use_threads(count):
     before = numba.get_num_threads()
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
     try:
-        with scipy.fft.set_workers(count):
+        with scipy.fft.set_workers(count), _torch_threads(count):
             yield
     finally:
         numba.set_num_threads(before)
+
+
+@contextmanager
+def _torch_threads(count):
+    """Do so for torch, which is slow to load: if nobody has loaded it yet, it reads the environment when that is done."""
+    torch, said = sys.modules.get('torch'), os.environ.get('OMP_NUM_THREADS')
+    before = torch.get_num_threads() if torch else None
+    if torch:
+        torch.set_num_threads(count)
+    os.environ['OMP_NUM_THREADS'] = str(count)
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+        if said is None:
+            del os.environ['OMP_NUM_THREADS']
+        else:
+            os.environ['OMP_NUM_THREADS'] = said
 
 
 def over_slabs(work, length, step):

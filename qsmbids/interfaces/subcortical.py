@@ -136,11 +136,8 @@ class NetworkRegions(LabelsInterface):
     input_spec = NetworkRegionsInputSpec
 
     def _compute(self, folder):
-        import torch
-
         from qsmbids.networks.segmentation import segment
         chosen, mask = self.inputs, load_mask(self.inputs.mask)
-        torch.set_num_threads(chosen.num_threads)
         others = {name: load_array(path) for name in ('magnitude', 'r2star') if (path := given(getattr(chosen, name)))}
         affine, warnings = load_image(chosen.chi).affine, []
         try:

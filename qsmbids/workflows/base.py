@@ -142,7 +142,7 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
     assess = numeric_node(_assess_quality(acquisition, settings, brain_mask), 'assess',
                           buffers=18 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
     draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name,
-                                    b0_dir=acquisition.b0_dir), 'draw', buffers=16, **sizes)
+                                    b0_dir=acquisition.b0_dir), 'draw', buffers=16, voxels=voxels)
     workflow.connect([
         (prepare, masking_wf, [('magnitude', 'inputnode.magnitude')]),
         (prepare, assess, [('magnitude', 'magnitude'), ('notes', 'notes'), ('warnings', 'input_warnings')]),

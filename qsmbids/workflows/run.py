@@ -100,7 +100,7 @@ def configure_nipype(*, stop_on_first_crash, resource_monitor, crash_folder, log
     """Set nipype's configuration; must come before any node is made, since each node copies it."""
     nipype_config.update_config({
         'execution': {'crashfile_format': 'txt', 'crashdump_dir': str(crash_folder), 'check_version': False,
-                      'stop_on_first_crash': stop_on_first_crash, 'poll_sleep_duration': 0.1,
+                      'stop_on_first_crash': stop_on_first_crash, 'poll_sleep_duration': 0.02,
                       'remove_unnecessary_outputs': False, 'keep_inputs': True,
                       # Fewer files, and none that several runs with one work directory would write at once.
                       'create_report': False},

@@ -3,11 +3,11 @@
     python benchmarks/microbleeds.py FOLDER --anatomies DIR [--heads 09 10 11 12 code] [--seeds 1] [--chains pdf+tv]
                                      [--voxel 1] [--tesla 3] [--snr 40] [--supersampling 2] [--threads 2] [--no-r2star]
 
-Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed, or the parametric one (code); each is scanned with
-lesions (30 microbleeds of a radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications, 15
-stubs of veins, 6 mineralised foci, 1 haemorrhage, 10 perivascular spaces) and without any lesion. Phase and magnitude go
-through the chain of a run, with a background removal and an inversion. Scans and maps are kept in FOLDER and taken from
-there the next time.
+Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed, or the parametric one (code); each is scanned
+with lesions (30 microbleeds of a radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications,
+15 stubs of veins, 6 mineralised foci, 1 haemorrhage, 10 perivascular spaces) and without any lesion. Phase and magnitude
+go through the chain of a run, with a background removal and an inversion. Scans and maps are kept in FOLDER and taken
+from there the next time.
 
 Protocol: one to one, centres at most 2.5 mm or the lesion's radius apart; sensitivity at 0.25 to 8 false positives per
 head, of all scores of the class cmb, with 95 % intervals of a bootstrap over heads; counts at the scores of possible

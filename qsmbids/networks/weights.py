@@ -8,12 +8,13 @@ from safetensors.torch import save_file
 
 from qsmbids.files import FileError
 from qsmbids.networks.autoqsm import AutoQSM
+from qsmbids.networks.lesionnet import LesionNetwork
 from qsmbids.networks.pocsnet import DeepQSM, POCSnet2
 from qsmbids.networks.segmenter import SegmentationNetwork
 from qsmbids.networks.shells import POCSnet1, SHARQnet
 
 NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM, 'pocsnet1': POCSnet1, 'sharqnet': SHARQnet,
-            'autoqsm': AutoQSM, 'segmentation': SegmentationNetwork}
+            'autoqsm': AutoQSM, 'segmentation': SegmentationNetwork, 'lesions': LesionNetwork}
 
 
 def save_weights(network, path, name, architecture, card):

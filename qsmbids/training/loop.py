@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from qsmbids.networks.weights import NETWORKS, save_weights
 from qsmbids.training.losses import overlap_loss, unrolled_loss
@@ -43,7 +44,8 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, folder, device)
     stream = make_stream(recipe, run.network, Path(anatomies_folder))
-    validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation])
+    kept = {name: value for name, value in recipe.stream.items() if name == 'cache'}
+    validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation], **kept)
     end = time.monotonic() + 60 * minutes if minutes else np.inf
     with closing(stream.batches(run.step)) as batches:
         for batch in batches:
@@ -98,6 +100,8 @@ class _Run:
             estimates = self.network(**inputs)
         if self.network.target == 'classes':
             loss = overlap_loss(estimates, truth, known)
+        elif self.network.target == 'lesions':
+            loss = cross_entropy(estimates, truth)
         else:
             loss = unrolled_loss(estimates, truth, known, edges=self.recipe.edges)
         self.optimizer.zero_grad(set_to_none=True)

@@ -8,10 +8,12 @@ from pathlib import Path
 from qsmbids.files import FileError
 from qsmbids.networks.weights import NETWORKS
 from qsmbids.training.labelled_stream import LabelledStream
+from qsmbids.training.lesionstream import LesionStream
 from qsmbids.training.streams import PatchStream
 
 # What the loop tells a stream.
 GIVEN = {'anatomies', 'seed', 'target', 'sparse', 'structures'}
+STREAMS = {'classes': LabelledStream, 'lesions': LesionStream}  # of other targets: patches
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def load_recipe(path):
 
 def stream_kind(network):
     """Return the class of the streams that the networks of a name learn from."""
-    return LabelledStream if NETWORKS[network].target == 'classes' else PatchStream
+    return STREAMS.get(NETWORKS[network].target, PatchStream)
 
 
 def _refuse_others(path, owner, entries, known):

@@ -11,6 +11,7 @@ from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.heads import training_head
 from qsmbids.training.labelled_validation import SegmentationValidationSet
+from qsmbids.training.lesionvalidation import LesionValidationSet
 
 SEED = 20_000
 NOISES = .4, .9              # of the heads of each anatomy
@@ -81,7 +82,7 @@ class DirectValidationSet:
 
 
 VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet,
-              'classes': SegmentationValidationSet}
+              'classes': SegmentationValidationSet, 'lesions': LesionValidationSet}
 
 
 def _heads(anatomies, noises, **options):

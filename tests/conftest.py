@@ -108,3 +108,54 @@ def slurm(tmp_path_factory):
             os.environ['SLURM_CONF'] = before
     finally:
         subprocess.run([script, 'down', folder], check=True)
+
+
+@pytest.fixture(scope='session')
+def browser():
+    """Headless Chromium, driven by Playwright."""
+    playwright = pytest.importorskip('playwright.sync_api', reason='Playwright is missing (pip install qsmbids[test])')
+    program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if program is None:
+        pytest.skip('there is no browser (apt-get install --no-install-recommends chromium)')
+    with playwright.sync_playwright() as running:
+        try:
+            # The sandbox refuses root, who tests in containers.
+            browser = running.chromium.launch(executable_path=program, args=['--no-sandbox'])
+        except playwright.Error as error:
+            pytest.skip(f'{program} does not start here: {error}')
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a file offline; the page knows its ``requests`` and the ``troubles`` of its console."""
+    contexts = []
+
+    def open_page(path, **options):
+        contexts.append(browser.new_context(offline=True, **{'viewport': {'width': 1300, 'height': 900}} | options))
+        page = contexts[-1].new_page()
+        page.requests, page.troubles = [], []
+        page.on('request', lambda request: page.requests.append(request.url))
+        page.on('console', lambda message: page.troubles.append(message.text)
+                if message.type in ('error', 'warning') else None)
+        page.on('pageerror', lambda error: page.troubles.append(str(error)))
+        page.goto(Path(path).as_uri())
+        return page
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope='session')
+def accessibility_errors():
+    """What axe calls serious or critical on an open page."""
+    package = pytest.importorskip('axe_playwright_python', reason='axe is missing (pip install qsmbids[test])')
+    source = Path(package.__file__).with_name('axe.min.js').read_text(encoding='utf-8')
+
+    def check(page):
+        page.evaluate(source)
+        found = page.evaluate('axe.run(document, {resultTypes: ["violations"]})')
+        return [(entry['id'], entry['nodes'][0]['html']) for entry in found['violations']
+                if entry['impact'] in ('serious', 'critical')]
+    return check

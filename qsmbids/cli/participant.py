@@ -245,6 +245,15 @@ class _Run:
                               ('CITATION.bib', to_bibtex(text))):
             write_text(logs / name, content)
 
+    def _read_methods(self):
+        """Return the methods text as HTML and its references as BibTeX, be they of this run or of an earlier one."""
+        from qsmbids.reports.methods import markdown_to_html
+        paths = [self.config.output_dir / 'logs' / f'CITATION.{ending}' for ending in ('md', 'bib')]
+        if not all(path.is_file() for path in paths):
+            return '', ''
+        text, bibtex = (path.read_text(encoding='utf-8') for path in paths)
+        return markdown_to_html(text), bibtex
+
     def _write_graph(self, workflow):
         target = self.config.output_dir / 'logs' / f'graph-{self.id}.dot'
         try:
@@ -256,15 +265,14 @@ class _Run:
         from dataclasses import asdict
 
         from qsmbids import __version__
-        from qsmbids.reports.methods import to_html
         from qsmbids.reports.page import write_page
         states = {row['acquisition']: row for row in self.rows}
         settings = {k: v for k, v in asdict(self.config).items() if v is not None}
-        methods = to_html(self.methods) if self.methods else ''
+        methods, bibtex = self._read_methods()
         for subject in sorted(subjects):
             write_page(self.config.output_dir, subject,
                        [(a, states[a.name]) for a in acquisitions if a.subject == subject],
-                       settings, methods, __version__)
+                       settings, methods, __version__, bibtex)
 
     def _finish(self):
         """Say what was made and what failed, and return the exit code."""

@@ -1,5 +1,6 @@
-"""The figures of an acquisition, as files beside the page of its participant."""
+"""The figures of an acquisition, and the volumes of its viewer, as files beside the page of its participant."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from qsmbids.interfaces.images import load_array, load_mask
 from qsmbids.reports.figures import draw_figure, view_brain
 from qsmbids.reports.kernel import draw_kernel
 from qsmbids.reports.lesionfigure import draw_lesions
+from qsmbids.reports.viewer import pack_viewer
 
 _IMAGES = ('magnitude', 'brain', 'reliable', 'qsm', 'csf', 'phase', 'unwrapped', 'total_field', 'local_field',
            'residual', 'r2star', 'swi', 'minip')
@@ -48,7 +50,7 @@ class DrawFiguresInputSpec(NumericInputSpec):
 
 
 class DrawFiguresOutputSpec(TraitedSpec):
-    files = traits.List(File(), desc='PNG, in the order of the page')
+    files = traits.List(File(), desc='PNG, in the order of the page; JSON of the viewer')
 
 
 class DrawFigures(NumericInterface):
@@ -63,20 +65,34 @@ class DrawFigures(NumericInterface):
         target = Path(chosen.output_dir) / f'sub-{chosen.subject}' / 'figures'
         self._results['files'] = []
         for desc, job in self._plan().items():
-            path = target / f'{chosen.stem}_desc-{desc}_figure.png'
+            path = target / f'{chosen.stem}_desc-{desc}_figure.{"json" if job.figure == "viewer" else "png"}'
             self._results['files'].append(str(path))
             if not _is_current(path, job.sources + (chosen.brain,)):
                 if view is None:
                     brain = _open(chosen.brain) > 0.5
                     view = view_brain(brain, load_image(chosen.brain).affine)
-                if job.figure == 'kernel':
-                    content = _draw_kernel(job, chosen.b0_dir)
-                elif job.figure == 'microbleeds':
-                    content = draw_lesions(_open(job.volume), load_image(job.volume).affine, brain,
-                                           read_tsv(job.beside[0]))
-                else:
-                    content = _draw_regions(job, brain) if 'regions' in job.figure else _draw(job, view, brain)
+                content = self._make(job, view, brain)
                 write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+
+    def _make(self, job, view, brain):
+        """Return the content of a file."""
+        if job.figure == 'viewer':
+            return self._pack(job, view)
+        if job.figure == 'kernel':
+            return _draw_kernel(job, self.inputs.b0_dir)
+        if job.figure == 'microbleeds':
+            return draw_lesions(_open(job.volume), load_image(job.volume).affine, brain, read_tsv(job.beside[0]))
+        return _draw_regions(job, brain) if 'regions' in job.figure else _draw(job, view, brain)
+
+    def _pack(self, job, view):
+        """Return the volumes of the interactive viewer."""
+        regions, lesions = given(self.inputs.regions), given(self.inputs.lesions)
+        content = pack_viewer(
+            view, load_image(job.volume).affine, magnitude=_open(self.inputs.magnitude),
+            chi={name: _open(path) for name, path in zip(self.inputs.chi_names, self.inputs.chi)},
+            masks={name: _open(path) > 0.5 for name, path in job.outlines.items()},
+            labels=_open(regions) if regions else None, lesions=read_tsv(lesions) if lesions else ())
+        return json.dumps(content).encode()
 
     def _plan(self):
         """Return the figures that the inputs allow, by the ``desc-`` of their files."""
@@ -99,6 +115,9 @@ class DrawFigures(NumericInterface):
             if given(self.inputs.chi):
                 plan['regionschi'] = _Job('regionschi', self.inputs.chi[0], {}, (regions,))
             plan['regionsmagnitude'] = _Job('regionsmagnitude', paths['magnitude'], {}, (regions,))
+        if given(self.inputs.chi):
+            beside = [*self.inputs.chi, paths['magnitude'], given(self.inputs.regions), given(self.inputs.lesions)]
+            plan['viewer'] = _Job('viewer', self.inputs.chi[0], masks, tuple(path for path in beside if path))
         if given(self.inputs.lesions) and given(self.inputs.chi):
             plan['microbleeds'] = _Job('microbleeds', self.inputs.chi[0], {}, (self.inputs.lesions,))
         for name in ('swi', 'minip'):

@@ -42,8 +42,13 @@ def to_markdown(text):
 
 def to_html(text):
     """Return the same as escaped HTML paragraphs."""
-    body, _, references = to_markdown(text).partition('\n\n## References\n\n')
-    items = ''.join(f'<li>{html.escape(line.split(". ", 1)[1])}</li>' for line in references.strip().split('\n'))
+    return markdown_to_html(to_markdown(text))
+
+
+def markdown_to_html(markdown):
+    """Return what :func:`to_markdown` gave as escaped HTML paragraphs."""
+    body, _, references = markdown.partition('\n\n## References\n\n')
+    items = ''.join(f'<li>{html.escape(line.partition(". ")[2])}</li>' for line in references.strip().split('\n'))
     return f'<p>{html.escape(body)}</p>\n<ol>{items}</ol>\n'
 
 

@@ -1,9 +1,8 @@
-"""The HTML page of a participant: one file, without scripts, that opens anywhere and prints."""
+"""The HTML page of a participant: one file that opens anywhere and prints; only its viewer needs a script."""
 
 import base64
 import re
 import struct
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,11 @@ import numpy as np
 from qsmbids.files import FileError, read_json, write_text
 from qsmbids.reports.agreement import agreement_section
 from qsmbids.reports.figures import FIGURES
+from qsmbids.reports.lesions import lesion_section
 from qsmbids.reports.regions import region_section
+from qsmbids.reports.rendering import render
 
-# Figures beyond this many characters are linked instead of embedded: the page stays under 15 MB.
+# Figures beyond this many characters are linked instead of embedded, viewers left out: the page stays under 15 MB.
 _BUDGET = 14_000_000
 _STATE_TONES = {'complete': 'good', 'failed': 'bad', 'unusable': 'bad', 'met': 'good', 'not met': 'bad',
                 'unknown': 'doubt', 'pass': 'good', 'warn': 'doubt', 'fail': 'bad', 'missing': 'quiet'}
@@ -21,6 +22,9 @@ _STATE_TONES = {'complete': 'good', 'failed': 'bad', 'unusable': 'bad', 'met': '
 _ADVICE = (
     ('magnitude only', 'If the phase was stored, add the part-phase images: without phase there is no susceptibility '
                        'map.'),
+    ('is missing; the others are used', 'Look whether it was left out of the conversion. The maps are valid, with '
+                                        'more noise.'),
+    ('alternating slices', 'If veins are dark in the susceptibility, run again with --phase-sign -.'),
     ('single echo', 'Mistrust values near the sinuses and the ear canals; for the next scans use several echoes.'),
     ('partial Fourier', 'Mistrust the size of the smallest veins and bleeds; for the next scans sample all of '
                         'k-space.'),
@@ -41,6 +45,7 @@ _ADVICE = (
     ('subcortical: there is no T1w', 'Put the T1w image beside the segmentation, or in the data set.'),
     ('subcortical: no values', 'Give a segmentation with --derivatives, or an --atlas.'),
     ('subcortical:', 'Look at the outlines of the regions and at their table below.'),
+    ('template', 'Look at the outlines of the regions; a segmentation of your own (--derivatives) is safer.'),
     ('negative values', 'Check how the magnitude was exported: it may be the real part, or have been filtered.'),
 )
 # Metric, its plausible range, what is said beyond it, and what to do then. Rules of thumb for a whole adult brain.
@@ -89,9 +94,10 @@ _REFERENCES = {'wholebrain': 'whole brain', 'csf': 'ventricular fluid', 'none': 
 _SCANNER = {'Manufacturer': 'Vendor', 'ManufacturersModelName': 'Model', 'SoftwareVersions': 'Software',
             'MRAcquisitionType': 'Kind', 'RepetitionTime': 'Repetition time, s', 'FlipAngle': 'Flip angle, degrees',
             'CoilCombinationMethod': 'Coil combination', 'PhaseUnits': 'Units of the phase'}
+_OTHERWISE = 'Look at the figures of this acquisition before you use its map.'
 
 
-def write_page(output_dir, subject, acquisitions, settings, methods_html, version):
+def write_page(output_dir, subject, acquisitions, settings, methods_html, version, bibtex=''):
     """Write ``<output_dir>/sub-<subject>.html`` from what lies in `output_dir`.
 
     Parameters
@@ -107,6 +113,8 @@ def write_page(output_dir, subject, acquisitions, settings, methods_html, versio
     methods_html : str
         As from :func:`qsmbids.reports.methods.to_html`: the one argument that is not escaped.
     version : str
+    bibtex : str, optional
+        Entries of what the methods text cites.
 
     Returns
     -------
@@ -118,43 +126,55 @@ def write_page(output_dir, subject, acquisitions, settings, methods_html, versio
     FileError
         If it cannot be written.
     """
-    from jinja2 import Environment
     output_dir = Path(output_dir)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters['plain'] = _plain
-    template = environment.from_string(files('qsmbids').joinpath('data/report.html.jinja').read_text(encoding='utf-8'))
     sections, left = [], _BUDGET
-    for number, (acquisition, status) in enumerate(acquisitions, 1):
-        section = _section(output_dir, acquisition, status, f'a{number}', left)
-        left -= sum(len(figure['source']) for figure in section['figures'])
+    for acquisition, status in acquisitions:
+        section = _section(output_dir, acquisition, status, left)
+        left -= section['length']
         sections.append(section)
-    page = template.render(subject=subject, sections=sections, settings=settings, methods=methods_html,
-                           version=version, tones=_STATE_TONES)
+    page = render('report', script='report', subject=subject, sections=sections, settings=settings,
+                  checks=_checks(sections), methods=methods_html, bibtex=bibtex, version=version, tones=_STATE_TONES)
     return write_text(output_dir / f'sub-{subject}.html', page)
 
 
-def _section(output_dir, acquisition, status, key, budget):
+def _checks(sections):
+    """Return what must be looked at before use: text, advice, and the acquisitions that it is about."""
+    found = {}
+    for section in sections:
+        for warning in section['warnings']:
+            found.setdefault(warning, []).append(section['name'])
+    return [(text, advice, names) for (text, advice), names in found.items()]
+
+
+def _section(output_dir, acquisition, status, budget):
     """Return what the page says about one acquisition."""
     problems = []
 
-    def read(suffix, desc):
+    def read(path):
         try:
-            path = output_dir / acquisition.path(suffix, desc=desc, extension='.json')
             return read_json(path) if path.is_file() else {}
         except FileError as error:
             problems.append(str(error))
             return {}
 
-    quality, compliance = read('qc', 'qsm'), read('compliance', 'consensus')
+    def sidecar(suffix, desc):
+        return read(output_dir / acquisition.path(suffix, desc=desc, extension='.json'))
+
+    quality, compliance = sidecar('qc', 'qsm'), sidecar('compliance', 'consensus')
     metrics, references = quality.get('metrics', {}), quality.get('references', {})
     methods = _methods(output_dir, acquisition, list(references))
-    maps = {method: read('Chimap', method) for method in methods}
+    maps = {method: sidecar('Chimap', method) for method in methods}
+    figures = _figures(output_dir, acquisition, methods, acquisition.name, budget)
+    length = sum(len(figure['source']) for figure in figures)
+    viewer, more = _viewer(output_dir, acquisition, read, budget - length)
     warnings = list(dict.fromkeys([*problems, *acquisition.warnings, *quality.get('warnings', [])]))
     return {
-        'key': key, 'name': acquisition.name, 'state': status.get('state', 'unknown'),
+        'key': acquisition.name, 'name': acquisition.name, 'state': status.get('state', 'unknown'),
         'reason': _given(status.get('reason')), 'crashfile': _shown(status.get('crashfile'), output_dir),
         'warnings': [(text, _advice(text)) for text in warnings] + _implausible(metrics),
-        'facts': _facts(acquisition), 'figures': _figures(output_dir, acquisition, methods, key, budget),
+        'facts': _facts(acquisition), 'figures': figures, 'viewer': viewer,
+        'length': length + more,
+        'lesions': lesion_section(output_dir, acquisition),
         'metrics': [_metric(name, value) for name, value in metrics.items()],
         'regions': region_section(output_dir, acquisition),
         'agreement': agreement_section(output_dir, acquisition, quality.get('agreement', [])),
@@ -194,6 +214,15 @@ def _figures(output_dir, acquisition, methods, key, budget):
     return figures
 
 
+def _viewer(output_dir, acquisition, read, budget):
+    """Return the volumes of the viewer and their length: an empty dict where they do not fit, None without any."""
+    path = output_dir / f'sub-{acquisition.subject}' / 'figures' / f'{acquisition.name}_desc-viewer_figure.json'
+    if not path.is_file():
+        return None, 0
+    length = path.stat().st_size
+    return ({}, 0) if length > budget else (read(path) or None, length)
+
+
 def _facts(acquisition):
     """Return what is known of the protocol, as rows."""
     rows = []
@@ -227,7 +256,7 @@ def _references(references):
 
 
 def _advice(warning):
-    return next((advice for text, advice in _ADVICE if text in warning), '')
+    return next((advice for text, advice in _ADVICE if text in warning), _OTHERWISE)
 
 
 def _implausible(metrics):
@@ -247,18 +276,3 @@ def _shown(path, output_dir):
 
 def _number(value):
     return 'n/a' if value is None else f'{value:.4g}'
-
-
-def _plain(value):
-    """Return a value as a person writes it."""
-    if value is None or value == '':
-        return 'n/a'
-    if isinstance(value, bool):
-        return 'yes' if value else 'no'
-    if isinstance(value, float):
-        return f'{value:.9g}'
-    if isinstance(value, dict):
-        return '; '.join(f'{name}: {_plain(item)}' for name, item in value.items()) or 'none'
-    if isinstance(value, (list, tuple)):
-        return ', '.join(map(_plain, value)) or 'none'
-    return str(value)

@@ -1,5 +1,6 @@
 """The node that draws: what there is, and only what changed."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from qsmbids.interfaces.figures import DrawFigures
 
 NAMES = ['magnitude', 'phase', 'unwrapped', 'totalfield', 'residual', 'localfield', 'chitv', 'chirts', 'kerneltv',
-         'kernelrts', 'r2star', 'csf']
+         'kernelrts', 'viewer', 'r2star', 'csf']
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def images(tmp_path):
 def draw(output_dir, **inputs):
     node = DrawFigures(output_dir=str(output_dir), subject='01', stem='sub-01_run-1', **inputs)
     found = node.run().outputs.files
-    return {Path(path).name.split('_desc-')[1].removesuffix('_figure.png'): Path(path) for path in found}
+    return {Path(path).name.split('_desc-')[1].split('_figure.')[0]: Path(path) for path in found}
 
 
 def test_all_figures_have_their_names_and_order(images, tmp_path):
@@ -42,6 +43,9 @@ def test_all_figures_have_their_names_and_order(images, tmp_path):
     assert list(found) == NAMES
     folder = tmp_path / 'out' / 'sub-01' / 'figures'
     assert sorted(folder.iterdir()) == sorted(found.values())
+    shown = json.loads(found.pop('viewer').read_text())
+    assert [entry['name'] for entry in shown['maps']] == ['Susceptibility (tv)', 'Susceptibility (rts)', 'Magnitude']
+    assert len(shown['masks']['names']) == 3
     assert all(path.read_bytes().startswith(b'\x89PNG') for path in found.values())
     assert found['chitv'] == folder / 'sub-01_run-1_desc-chitv_figure.png'
 

@@ -53,7 +53,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
     ----------
     .. [1] Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 2002;17:143-155.
     """
-    image = _combine_echoes(magnitude)
+    image = combine_echoes(magnitude)
     size = tuple(max(1, round(n * v / STEP)) for n, v in zip(image.shape, voxel_size))
     coarse = _resample(image, voxel_size, size, (STEP,) * 3)
     low, high = np.percentile(coarse, (2, 98))
@@ -315,7 +315,8 @@ def component(mask, seed=None, neighbours=None):
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count > 1 else mask
 
 
-def _combine_echoes(magnitude):
+def combine_echoes(magnitude):
+    """Return the root of the sum of squares of the echoes, at most 1; ValueError if it is zero or not finite."""
     magnitude = np.asarray(magnitude)
     if magnitude.ndim not in (3, 4):
         raise ValueError(f'magnitude has shape {magnitude.shape}, must be (nx, ny, nz) or (nx, ny, nz, ne)')

@@ -40,7 +40,7 @@ class VNet(nn.Module):
 
     def forward(self, volume):
         shape = volume.shape[2:]
-        x = torch.relu(self.first(_padded(volume, self.stride)))
+        x = torch.relu(self.first(padded(volume, self.stride)))
         skips = []
         for encode, down in zip(self.encoders, self.down):
             x = x + encode(x)
@@ -49,7 +49,7 @@ class VNet(nn.Module):
         for up, merge, decode in zip(self.up, self.merge, self.decoders):
             x = merge(torch.cat([torch.relu(up(x)), skips.pop()], dim=1))
             x = x + decode(x)
-        return _cropped(self.last(x), shape)
+        return cropped(self.last(x), shape)
 
 
 class CompactUNet(nn.Module):
@@ -77,18 +77,18 @@ class CompactUNet(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 4 * width]
         self.first = nn.Conv3d(8 * channels, width, 3, padding=1)
-        self.encoders = nn.ModuleList(_ResidualBlock(w) for w in widths)
+        self.encoders = nn.ModuleList(ResidualBlock(w) for w in widths)
         self.down = nn.ModuleList(nn.Conv3d(w, 2 * w, 2, stride=2) for w in widths[:-1])
         self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, w, 2, stride=2) for w in widths[-2::-1])
         self.merge = nn.ModuleList(nn.Conv3d(2 * w, w, 1) for w in widths[-2::-1])
-        self.decoders = nn.ModuleList(_ResidualBlock(w) for w in widths[-2::-1])
+        self.decoders = nn.ModuleList(ResidualBlock(w) for w in widths[-2::-1])
         self.last = nn.Conv3d(width, 8 * outputs, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, volume):
         shape = volume.shape[2:]
-        x = self.first(_blocks_to_channels(_padded(volume, self.stride)))
+        x = self.first(blocks_to_channels(padded(volume, self.stride)))
         skips = []
         for encode, down in zip(self.encoders, self.down):
             x = encode(x)
@@ -97,7 +97,7 @@ class CompactUNet(nn.Module):
         x = self.encoders[-1](x)
         for up, merge, decode in zip(self.up, self.merge, self.decoders):
             x = decode(merge(torch.cat([up(x), skips.pop()], dim=1)))
-        return _cropped(_channels_to_blocks(self.last(torch.relu(x))), shape)
+        return cropped(channels_to_blocks(self.last(torch.relu(x))), shape)
 
 
 BACKBONES = {'vnet': VNet, 'compact': CompactUNet}
@@ -111,7 +111,9 @@ class _Convolutions(nn.Sequential):
         super().__init__(*layers)
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
+    """Two convolutions that are added to what goes in, and are nothing before training."""
+
     def __init__(self, width):
         super().__init__()
         self.first = nn.Conv3d(width, width, 3, padding=1)
@@ -123,22 +125,26 @@ class _ResidualBlock(nn.Module):
         return x + self.second(torch.relu(self.first(torch.relu(x))))
 
 
-def _padded(volume, stride):
+def padded(volume, stride):
+    """Return a volume with zeros behind each axis, so that `stride` divides all."""
     behind = [-n % stride for n in volume.shape[2:]]
     return functional.pad(volume, (0, behind[2], 0, behind[1], 0, behind[0])) if any(behind) else volume
 
 
-def _cropped(volume, shape):
+def cropped(volume, shape):
+    """Undo `padded`."""
     return volume[..., :shape[0], :shape[1], :shape[2]]
 
 
-def _blocks_to_channels(volume):
+def blocks_to_channels(volume):
+    """Return a volume of half the size whose channels are blocks of 2 x 2 x 2 voxels."""
     b, c, nx, ny, nz = volume.shape
     blocks = volume.reshape(b, c, nx // 2, 2, ny // 2, 2, nz // 2, 2)
     return blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, nx // 2, ny // 2, nz // 2)
 
 
-def _channels_to_blocks(volume):
+def channels_to_blocks(volume):
+    """Undo `blocks_to_channels`."""
     b, c, nx, ny, nz = volume.shape
     blocks = volume.reshape(b, c // 8, 2, 2, 2, nx, ny, nz)
     return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, 2 * nx, 2 * ny, 2 * nz)

@@ -122,6 +122,6 @@ def resampling(count, step, new_count, new_step):
 
 def along_axes(volume, matrices):
     """Return a volume after one matrix along each axis."""
-    for axis, matrix in enumerate(matrices):
-        volume = np.moveaxis(np.tensordot(matrix, volume, (1, axis)), 0, axis)
-    return np.ascontiguousarray(volume)
+    first, second, third = matrices
+    volume = np.matmul(second, volume @ third.T)
+    return np.tensordot(first, volume, 1)

@@ -12,9 +12,11 @@ from qsmbids.networks.lesionnet import LesionNetwork
 from qsmbids.networks.pocsnet import DeepQSM, POCSnet2
 from qsmbids.networks.segmenter import SegmentationNetwork
 from qsmbids.networks.shells import POCSnet1, SHARQnet
+from qsmbids.networks.unetr import UNETR, MaskUNet
 
 NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM, 'pocsnet1': POCSnet1, 'sharqnet': SHARQnet,
-            'autoqsm': AutoQSM, 'segmentation': SegmentationNetwork, 'lesions': LesionNetwork}
+            'autoqsm': AutoQSM, 'segmentation': SegmentationNetwork, 'lesions': LesionNetwork,
+            'unetr': UNETR, 'maskunet': MaskUNet}
 
 
 def save_weights(network, path, name, architecture, card):

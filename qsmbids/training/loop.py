@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from qsmbids.networks.weights import NETWORKS, save_weights
-from qsmbids.training.losses import overlap_loss, unrolled_loss
+from qsmbids.training.losses import overlap_loss, share_loss, unrolled_loss
 from qsmbids.training.recipe import stream_kind
 from qsmbids.training.validation import VALIDATION
 
@@ -100,6 +100,8 @@ class _Run:
             estimates = self.network(**inputs)
         if self.network.target == 'classes':
             loss = overlap_loss(estimates, truth, known)
+        elif self.network.target == 'mask':
+            loss = share_loss(estimates, truth, known)
         elif self.network.target == 'lesions':
             loss = cross_entropy(estimates, truth)
         else:

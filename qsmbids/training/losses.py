@@ -4,6 +4,7 @@ That of segmentation is an overlap, so that a small structure counts as much as 
 """
 
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from qsmbids.networks.operators import gradient
 
@@ -57,3 +58,22 @@ def overlap_loss(scores, truth, merged):
     overlap = 2 * both / (shares.sum((0, 2))[1:] + size).clamp_min(1e-6)
     known = size > 0
     return entropy + (1 - overlap[known]).sum() / known.sum().clamp_min(1)
+
+
+def share_loss(scores, share, seen):
+    """Return cross-entropy plus 1 minus the soft Dice overlap of a share of each voxel, where it is seen.
+
+    Parameters
+    ----------
+    scores, share, seen : Tensor, shape (batch, 1, nx, ny, nz)
+        Scores whose sigmoid is the share, the true one between 0 and 1, and 1 or 0.
+
+    References
+    ----------
+    Milletari F, Navab N, Ahmadi SA. V-Net. 3DV 2016, whose squares make the overlap 1 for a share that is right.
+    """
+    axes = (1, 2, 3, 4)
+    entropy = (binary_cross_entropy_with_logits(scores, share, reduction='none') * seen).sum() / seen.sum().clamp_min(1)
+    found, true = scores.sigmoid() * seen, share * seen
+    overlap = 2 * (found * true).sum(axes) / (found.square() + true.square()).sum(axes).clamp_min(1e-6)
+    return entropy + (1 - overlap).mean()

@@ -9,11 +9,12 @@ from qsmbids.files import FileError
 from qsmbids.networks.weights import NETWORKS
 from qsmbids.training.labelled_stream import LabelledStream
 from qsmbids.training.lesionstream import LesionStream
+from qsmbids.training.mask_stream import MaskStream
 from qsmbids.training.streams import PatchStream
 
 # What the loop tells a stream.
 GIVEN = {'anatomies', 'seed', 'target', 'sparse', 'structures'}
-STREAMS = {'classes': LabelledStream, 'lesions': LesionStream}  # of other targets: patches
+STREAMS = {'classes': LabelledStream, 'lesions': LesionStream, 'mask': MaskStream}  # of other targets: patches
 
 
 @dataclass(frozen=True)

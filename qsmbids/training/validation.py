@@ -11,6 +11,7 @@ from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.heads import training_head
 from qsmbids.training.labelled_validation import SegmentationValidationSet
+from qsmbids.training.mask_validation import MaskValidationSet
 from qsmbids.training.lesionvalidation import LesionValidationSet
 
 SEED = 20_000
@@ -82,7 +83,8 @@ class DirectValidationSet:
 
 
 VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet,
-              'classes': SegmentationValidationSet, 'lesions': LesionValidationSet}
+              'classes': SegmentationValidationSet, 'lesions': LesionValidationSet,
+              'mask': MaskValidationSet}
 
 
 def _heads(anatomies, noises, **options):

@@ -33,8 +33,8 @@ def test_the_compact_one_starts_at_zero_and_can_leave_it():
 
 
 def test_blocks_and_channels_are_inverse():
-    from qsmbids.networks.backbones import _blocks_to_channels, _channels_to_blocks
+    from qsmbids.networks.backbones import blocks_to_channels, channels_to_blocks
     volume = torch.randn(2, 3, 4, 6, 8)
-    assert torch.equal(_channels_to_blocks(_blocks_to_channels(volume)), volume)
+    assert torch.equal(channels_to_blocks(blocks_to_channels(volume)), volume)
     # A channel holds every second voxel.
-    assert torch.equal(_blocks_to_channels(volume)[:, 1], volume[:, 0, ::2, ::2, 1::2])
+    assert torch.equal(blocks_to_channels(volume)[:, 1], volume[:, 0, ::2, ::2, 1::2])

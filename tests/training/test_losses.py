@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsmbids.training.losses import edge_error, overlap_loss, relative_error, unrolled_loss
+from qsmbids.training.losses import edge_error, overlap_loss, relative_error, share_loss, unrolled_loss
 
 
 @pytest.fixture
@@ -74,3 +74,14 @@ def test_classes_that_are_merged_are_not_told_apart():
     assert overlap_loss(scores, truth, merged) == pytest.approx(
         float(overlap_loss(together, truth, torch.arange(2).expand(2, 2))), rel=1e-5)
     assert overlap_loss(scores, truth, torch.arange(4).expand(2, 4)) > overlap_loss(scores, truth, merged)
+
+
+def test_share_loss_is_least_for_the_truth_and_blind_to_what_is_not_seen():
+    generator = torch.Generator().manual_seed(0)
+    share = torch.rand((2, 1, 8, 9, 7), generator=generator)
+    seen = (torch.rand(share.shape, generator=generator) > .3).float()
+    right = torch.logit(share.clamp(1e-4, 1 - 1e-4))
+    least = share_loss(right, share, seen)
+    assert least < share_loss(right + .5, share, seen) and least < share_loss(.5 * right, share, seen)
+    assert share_loss(right + 9 * (1 - seen), share, seen) == pytest.approx(float(least), rel=1e-6)
+    assert torch.isfinite(share_loss(right, 0 * share, 0 * seen))

@@ -1,0 +1,80 @@
+"""The way of a magnitude to the network of the brain mask and back."""
+
+import numpy as np
+import pytest
+import torch
+
+from qsmbids.core.metrics import dice
+from qsmbids.networks.masking import WINDOW, mask_with
+from qsmbids.networks.unetr import STEP, mask_inputs
+
+
+class Bright(torch.nn.Module):
+    """Stands in for a network: what is bright is brain; remembers how much it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(20.))
+        self.shapes = []
+
+    def forward(self, volumes):
+        self.shapes.append(tuple(volumes.shape[2:]))
+        return self.scale * (volumes[:, :1] - .5)
+
+
+def ellipsoid(shape, voxel_size, middle, axes):
+    places = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, voxel_size)], indexing='ij')
+    return sum(((p - m) / a) ** 2 for p, m, a in zip(places, middle, axes)) < 1
+
+
+@pytest.mark.parametrize('shape, voxel_size', [((90, 110, 80), (2., 2., 2.)), ((180, 200, 40), (.9, 1., 4.)),
+                                               ((40, 50, 45), (4., 4., 4.))])
+def test_the_mask_is_what_the_network_finds_on_any_grid(shape, voxel_size):
+    truth = ellipsoid(shape, voxel_size, (5, -10, 3), (50, 65, 48))
+    found = mask_with(Bright(), truth.astype(np.float32), voxel_size)
+    assert found.shape == shape and dice(found, truth) > (.99 if max(voxel_size) < 4 else .97)
+
+
+def test_axes_may_lie_in_any_way():
+    truth = ellipsoid((60, 80, 50), (3., 2., 3.), (20, 5, -10), (40, 50, 30))
+    found = mask_with(Bright(), truth.astype(np.float32), (3., 2., 3.))
+    turned = truth.transpose(2, 0, 1)[:, ::-1]
+    # First axis up, second to the left, third to the front.
+    affine = np.array([[0, -3, 0, 0], [0, 0, 2, 0], [3, 0, 0, 0], [0, 0, 0, 1.]])
+    again = mask_with(Bright(), turned.astype(np.float32), (3., 3., 2.), affine)
+    assert np.array_equal(again, found.transpose(2, 0, 1)[:, ::-1])
+
+
+def test_a_brain_far_from_the_middle_of_a_large_field_of_view_is_looked_at_again_in_its_window():
+    truth = ellipsoid((120, 110, 130), (2.5,) * 3, (0, 0, 90), (50, 60, 45))
+    network = Bright()
+    found = mask_with(network, truth.astype(np.float32), (2.5,) * 3)
+    assert dice(found, truth) > .99
+    assert network.shapes == [(120, 110, 130), WINDOW]
+
+
+def test_one_piece_without_holes():
+    brain = ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, -20), (50, 55, 40))
+    image = brain & ~ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, -20), (10, 20, 10))
+    image |= ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, 70), (12, 12, 12))
+    assert dice(mask_with(Bright(), image.astype(np.float32), (2.5,) * 3), brain) > .99
+
+
+def test_a_network_that_finds_nothing_is_an_error():
+    class Blind(Bright):
+        def forward(self, volumes):
+            return super().forward(volumes) - 1e3
+    with pytest.raises(ValueError, match='no region that could be a brain'):
+        mask_with(Blind(), np.ones((20, 20, 20), np.float32), (2.5,) * 3)
+
+
+def test_the_field_of_view_is_told_apart_from_what_lies_beyond():
+    seen = []
+
+    class Remember(Bright):
+        def forward(self, volumes):
+            seen.append(volumes[0, 2].numpy())
+            return super().forward(volumes)
+    mask_with(Remember(), ellipsoid((40, 40, 30), (STEP,) * 3, (0, 0, 0), (30, 30, 30)).astype(np.float32), (STEP,) * 3)
+    assert seen[0].shape == WINDOW and seen[0].sum() == 40 * 40 * 30
+    assert mask_inputs(np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), bool)).shape == (3, 4, 4, 4)

@@ -81,8 +81,10 @@ def build_parser():
     invert.add_argument('--csf', type=Path, help='mask of ventricular fluid, for methods that make it uniform: medi0')
     for step in (field, background):
         step.add_argument('--output-mask', type=Path, help='where the result is known')
-    field.add_argument('--phase-offset', choices=tuple(OFFSETS), default=next(iter(OFFSETS)))
-    field.add_argument('--echo-fit', choices=tuple(ECHO_FITS), default=next(iter(ECHO_FITS)))
+    field.add_argument('--phase-offset', choices=tuple(OFFSETS), default=next(iter(OFFSETS)),
+                       help='removal of the coil phase offset [%(default)s]')
+    field.add_argument('--echo-fit', choices=tuple(ECHO_FITS), default=next(iter(ECHO_FITS)),
+                       help='combination of the echoes [%(default)s]')
     field.add_argument('--output-residual', type=Path, help='relative residual of the echo fit')
     r2star.add_argument('--output-t2star', type=Path, help='T2* in s')
     r2star.add_argument('--output-s0', type=Path, help='signal at echo time zero')
@@ -261,7 +263,7 @@ def _step(steps, name, run, text, methods=None, output='NIfTI file to write'):
     step.add_argument('--nthreads', type=int, help='cores to use [all of them]')
     if methods:
         default = next(iter(methods))
-        step.add_argument('--method', choices=tuple(methods), default=default, help=f'[{default}]')
+        step.add_argument('--method', choices=tuple(methods), default=default, help=f'how [{default}]')
         step.add_argument('-p', '--parameter', action='append', metavar='NAME=VALUE', default=[],
                           help="one of the method's parameters; may be repeated")
     return step

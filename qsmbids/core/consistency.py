@@ -189,6 +189,20 @@ def backward_kernel(field, chi, mask, voxel_size, *, b0_dir=(0., 0., 1.), toward
     root of ``sum |X|^2 sum |Y|^2``, numerator and denominator summed over the bins. The axis is the eigenvector of the
     smallest eigenvalue of the Q for which ``k.Q k / |k|^2`` fits Y / X best, weighted by ``|X|^2``.
     Two pairs of Fourier transforms; 8 volumes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> for factor in (1, .5):
+    ...     kernel = backward_kernel(field, factor * chi, mask, (1, 1, 1))
+    ...     print(round(kernel.gain, 2), [flag.severity for flag in consistency_flags(kernel)])
+    0.99 []
+    1.98 ['fail']
     """
     mask, voxel_size = check_mask(mask), check_voxel_size(voxel_size)
     field, chi = check_volume('field', field, mask), check_volume('chi', chi, mask)

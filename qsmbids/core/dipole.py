@@ -56,7 +56,13 @@ def b0_direction(affine):
 
 
 def voxel_size_of(affine):
-    """Return the voxel size in mm of an affine of shape (4, 4), a tuple of three floats: the lengths of its columns."""
+    """Return the voxel size in mm of an affine of shape (4, 4), a tuple of three floats: the lengths of its columns.
+
+    Examples
+    --------
+    >>> voxel_size_of([[0, 0, 2, 0], [1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])
+    (1.0, 3.0, 2.0)
+    """
     return tuple(float(step) for step in np.sqrt((np.asarray(affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
 
 
@@ -116,6 +122,15 @@ def forward_field(chi, voxel_size, b0_dir=(0., 0., 1.), margin=None):
     -------
     ndarray, float32, shape (nx, ny, nz)
         Field in ppm of B0; positive where the field is stronger.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chi = np.zeros((32, 32, 32))
+    >>> chi[14:18, 14:18, 14:18] = .1
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> bool(field[16, 16, 26] > 0 > field[26, 16, 16])
+    True
     """
     chi = np.asarray(chi, dtype=np.float32)
     size = fast_size(chi.shape, chi.shape if margin is None else margin)

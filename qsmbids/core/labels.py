@@ -145,6 +145,15 @@ def label_named(name, hemisphere=None):
     -------
     Label or None
         None if the structure is none of the table, or its side is not said.
+
+    Examples
+    --------
+    >>> label_named('Left-Putamen').index, label_named('right red nucleus').name
+    (3, 'RedNucleus_R')
+    >>> label_named('putamen') is None
+    True
+    >>> label_named('putamen', 'R').name
+    'Putamen_R'
     """
     side = (hemisphere or '').strip()[:1].upper()
     text = name.strip()

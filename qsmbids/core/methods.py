@@ -208,6 +208,16 @@ PRESETS = {
 
 
 def departures(settings):
-    """Return what of its preset was set otherwise: names and values of `settings` (dict, a tuple or list alike)."""
+    """Return what of its preset was set otherwise: names and values of `settings` (dict, a tuple or list alike).
+
+    Examples
+    --------
+    >>> INVERSION['tkd'].parameters()
+    {'threshold': 0.2, 'rescale': True}
+    >>> INVERSION['tv'].parameters({'lambda': 1e-3})
+    {'lambda': 0.001, 'tol': 0.002, 'max_iterations': 60}
+    >>> departures({'preset': 'deep', 'background': 'pdf', 'inversion': ('pocsnet2', 'whqsm')})
+    {'background': 'pdf'}
+    """
     return {name: settings[name] for name, value in PRESETS[settings['preset']].items()
             if settings[name] not in (value, list(value) if isinstance(value, tuple) else value)}

@@ -40,6 +40,15 @@ def nrmse(estimate, truth, mask):
     ------
     ValueError
         If shapes differ, a voxel inside the mask is not finite, or the truth is constant there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = np.zeros((8, 8, 8))
+    >>> truth[2:6, 2:6, 2:6] = .1
+    >>> mask = np.ones(truth.shape, bool)
+    >>> round(nrmse(truth + .5, truth, mask), 1), round(nrmse(.8 * truth, truth, mask), 1)
+    (0.0, 20.0)
     """
     x, t = _deviations(estimate, truth, mask)
     return 100 * float(np.linalg.norm(x - t) / np.linalg.norm(t))
@@ -127,6 +136,14 @@ def linear_fit(estimate, truth, mask):
     """Return the :class:`Line` over the voxels of a mask; the correlation of a constant estimate is 0.
 
     Parameters and errors as for :func:`nrmse`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = np.linspace(0, .2, 27).reshape(3, 3, 3)
+    >>> line = linear_fit(.8 * truth + .01, truth, np.ones(truth.shape, bool))
+    >>> round(line.slope, 3), round(line.intercept, 3), round(line.correlation, 3)
+    (0.8, 0.01, 1.0)
     """
     x, t = _deviations(estimate, truth, mask)
     slope = (x @ t) / (t @ t)
@@ -234,7 +251,7 @@ def score_regions(estimate, truth, mask, labels):
 
 
 def region_slope_error(estimate_means, truth_means):
-    """Return |1 - s|, where s is the slope of the line of the estimate's means over regions on the truth's.
+    """Return ``|1 - s|``, where s is the slope of the line of the estimate's means over regions on the truth's.
 
     With the deep grey nuclei as regions this is the challenge's measure of linearity.
 
@@ -257,7 +274,7 @@ class Calcification(NamedTuple):
     Attributes
     ----------
     moment_deviation : float
-        100 |m_x - m_t| / |m_t| in percent; the moment m is the sum of the susceptibility over the region times the
+        ``100 |m_x - m_t| / |m_t|`` in percent; the moment m is the sum of the susceptibility over the region times the
         volume of a voxel.
     streaking : float
         SD of the residual x - t in the rim within 4 voxels around the region, over the magnitude of the truth's mean
@@ -328,7 +345,14 @@ def bland_altman(estimates, truths):
 
 
 def dice(a, b):
-    """Return the overlap 2 |A & B| / (|A| + |B|) of two masks of the same shape; nan if both are empty."""
+    """Return the overlap ``2 |A & B| / (|A| + |B|)`` of two masks of the same shape; nan if both are empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(dice(np.array([True, True, False]), np.array([True, False, False]))), 3)
+    0.667
+    """
     check_same_shape(a=a, b=b)
     total = np.count_nonzero(a) + np.count_nonzero(b)
     return 2 * np.count_nonzero(a & b) / total if total else np.nan

@@ -33,6 +33,13 @@ def center_frequency(b0_tesla, imaging_frequency_mhz=None):
     ------
     ValueError
         If the field is not positive, or if both disagree by more than 10 %.
+
+    Examples
+    --------
+    >>> round(center_frequency(3) / 1e6, 2)
+    127.73
+    >>> center_frequency(3, 123.2) / 1e6
+    123.2
     """
     if not (np.isfinite(b0_tesla) and b0_tesla > 0):
         raise ValueError(f'b0_tesla is {b0_tesla}, must be positive')
@@ -47,7 +54,13 @@ def center_frequency(b0_tesla, imaging_frequency_mhz=None):
 
 
 def hz_to_ppm(field_hz, center_frequency_hz):
-    """Convert a field from Hz to ppm of B0."""
+    """Convert a field from Hz to ppm of B0.
+
+    Examples
+    --------
+    >>> round(hz_to_ppm(12.773, 127.73e6), 6)
+    0.1
+    """
     return field_hz * (1e6 / center_frequency_hz)
 
 
@@ -67,7 +80,14 @@ def ppm_to_radians(field_ppm, echo_time, center_frequency_hz):
 
 
 def wrap(phase):
-    """Return `phase` in float32, wrapped into (-pi, pi]."""
+    """Return `phase` in float32, wrapped into (-pi, pi].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> wrap(np.array([0., 4., -7.])).round(3)
+    array([ 0.   , -2.283, -0.717], dtype=float32)
+    """
     phase = np.asarray(phase, dtype=np.float32)
     turns = np.rint(phase / _TWO_PI)
     turns *= -_TWO_PI
@@ -136,6 +156,13 @@ def phase_to_radians(phase, units=None, manufacturer=None, extremes=None):
     ------
     ValueError
         If `phase` is empty, constant or not finite, or if `units` is none of the above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> radians, rule, warning = phase_to_radians(np.arange(0, 4096, dtype=np.float32).reshape(16, 16, 16))
+    >>> round(float(radians.min()), 2), round(float(radians.max()), 2), rule, warning
+    (-3.14, 3.14, '4096 levels from 0', None)
     """
     if units not in (None, 'rad', 'arbitrary'):
         raise ValueError(f"units is {units!r}, must be 'rad' or 'arbitrary'")

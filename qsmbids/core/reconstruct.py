@@ -130,9 +130,18 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
 
     Examples
     --------
-    >>> result = reconstruct(phase, magnitude, [.004, .012, .020], b0_tesla=3, affine=image.affine)  # doctest: +SKIP
-    >>> result.chi[result.qsm_mask].std()  # doctest: +SKIP
-    0.041
+    >>> import numpy as np
+    >>> from qsmbids.simulation.head import digital_head
+    >>> from qsmbids.simulation.signal import Sequence, simulate
+    >>> affine = np.diag([6., 6., 6., 1.])
+    >>> affine[:3, 3] = -87, -113, -75
+    >>> sequence = Sequence((30, 35, 28), affine, (.004, .012, .020), snr=40, supersampling=1)
+    >>> scan = simulate(lambda shape, grid: digital_head(shape, grid, seed=5), sequence, seed=1, surround_mm=0)
+    >>> result = reconstruct(np.angle(scan.signal), np.abs(scan.signal), sequence.echo_times, b0_tesla=3, affine=affine)
+    >>> result.chi.shape, result.reference, result.automatic
+    ((30, 35, 28), 'wholebrain', ('lambda',))
+    >>> bool(np.corrcoef(result.chi[scan.mask], scan.chi[scan.mask])[0, 1] > .5)
+    True
     """
     if affine is None and voxel_size is None:
         raise ValueError('give affine, or voxel_size (and b0_dir if the field is not along the third axis)')

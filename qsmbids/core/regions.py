@@ -184,6 +184,16 @@ def reference_chi(chi, mask, csf=None, wanted='wholebrain'):
     ------
     ValueError
         If `wanted` is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chi, mask = np.array([[[.1, .2, .3]]]), np.ones((1, 1, 3), bool)
+    >>> found = reference_chi(chi, mask)
+    >>> found.used, found.chi.round(2)
+    ('wholebrain', array([[[-0.1, -0. ,  0.1]]], dtype=float32))
+    >>> reference_chi(chi, mask, wanted='csf').warnings
+    ('no fluid was found in the mask, so the whole brain is the reference instead of CSF',)
     """
     if wanted not in REFERENCES:
         raise ValueError(f'wanted is {wanted!r}, must be one of {", ".join(REFERENCES)}')

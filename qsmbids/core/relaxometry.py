@@ -62,6 +62,18 @@ def fit_r2star(magnitude, echo_times, mask, method='arlo'):
     ------
     ValueError
         For an unknown method, one echo, echo times that do not increase or are not in seconds, or shapes that differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> times = [.005, .010, .015, .020]
+    >>> mask = np.ones((3, 3, 3), bool)
+    >>> magnitude = 100 * np.exp(-25 * np.array(times)) * mask[..., None]
+    >>> fit = fit_r2star(magnitude, times, mask)
+    >>> fit.method, round(float(fit.r2star[1, 1, 1]), 2), round(float(fit.s0[1, 1, 1]), 1)
+    ('arlo', 25.0, 100.0)
+    >>> fit_r2star(magnitude[..., :2], times[:2], mask).method
+    'loglinear'
     """
     times = _check(magnitude, echo_times, mask, method)
     method = applicable_method(method, times)
@@ -106,6 +118,12 @@ def r2_prime(r2star, r2, mask):
     ------
     ValueError
         If shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> r2_prime(np.array([30., 10., 20.]), np.array([12., 12., np.nan]), np.ones(3, bool))
+    array([18.,  0.,  0.], dtype=float32)
     """
     r2 = np.broadcast_to(np.asarray(r2, np.float32), mask.shape) if np.ndim(r2) == 0 else np.asarray(r2, np.float32)
     check_same_shape(mask=mask, r2star=r2star, r2=r2)

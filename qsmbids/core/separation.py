@@ -64,6 +64,14 @@ def separate_sources(chi, r2prime, mask, b0_tesla, *, relaxivity=RELAXIVITY):
     ------
     ValueError
         If shapes disagree, values in the mask are not finite, or `b0_tesla` or `relaxivity` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> chi, r2prime = np.array([[[.02]]]), np.array([[[.10 * 137]]])
+    >>> found = separate_sources(chi, r2prime, np.ones((1, 1, 1), bool), 3)
+    >>> round(float(found.positive[0, 0, 0]), 3), round(float(found.negative[0, 0, 0]), 3)
+    (0.06, -0.04)
     """
     mask = check_mask(mask)
     chi, r2prime = check_volume('chi', chi, mask), check_volume('r2prime', r2prime, mask)

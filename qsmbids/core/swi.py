@@ -205,6 +205,13 @@ def phase_mask(field, mask, strength):
     Returns
     -------
     ndarray, float32, shape (nx, ny, nz)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> field = np.array([[[-.1, 0., .1, .3]]])
+    >>> phase_mask(field, np.ones(field.shape, bool), 4.).round(2)
+    array([[[0.92, 0.88, 0.83, 0.69]]])
     """
     positive = field[mask & (field > 0)]
     level = float(positive.mean(dtype=float)) if positive.size else 1.0

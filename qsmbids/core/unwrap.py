@@ -73,6 +73,15 @@ def unwrap_romeo(phase, mask, echo_times=None, magnitude=None, template=None, *,
     Notes
     -----
     Peak memory beyond input and output: about 30 bytes per voxel of the mask's bounding box.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> true = np.broadcast_to(np.linspace(-8, 8, 40)[:, None, None], (40, 6, 6))
+    >>> wrapped = np.angle(np.exp(1j * true))
+    >>> mask = np.ones(true.shape, bool)
+    >>> bool(np.allclose(unwrap_romeo(wrapped, mask), true, atol=1e-5))
+    True
     """
     echoes = check_echoes(phase, mask, echo_times, magnitude)
     template = _check_template(template, echoes)
@@ -215,6 +224,16 @@ def unwrap_laplacian(phase, mask, voxel_size, *, echo_times=None, magnitude=None
     ------
     ValueError
         If shapes disagree, the mask is empty or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = (np.indices((32, 32, 32)) - 15.5) / 6
+    >>> true = 5 * np.exp(-np.square(grid).sum(axis=0))
+    >>> mask = np.ones(true.shape, bool)
+    >>> found = unwrap_laplacian(np.angle(np.exp(1j * true)), mask, (1, 1, 1))
+    >>> bool(np.corrcoef(found.ravel(), true.ravel())[0, 1] > .99)
+    True
     """
     echoes = check_echoes(phase, mask, echo_times, magnitude, need_times=False)
     voxel_size = check_voxel_size(voxel_size)

@@ -59,6 +59,15 @@ def segment(chi, mask, voxel_size, *, magnitude=None, r2star=None, affine=None, 
         If shapes differ, the mask is empty, or chi is not finite inside the mask.
     FileError
         If the weights are missing or damaged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((40, 40, 40), bool)
+    >>> mask[4:36, 4:36, 4:36] = True
+    >>> labels = segment(np.zeros(mask.shape), mask, (2., 2., 2.), flip=False)
+    >>> labels.shape, labels.dtype
+    ((40, 40, 40), dtype('uint8'))
     """
     mask = check_mask(mask)
     volumes = {name: None if volume is None else check_volume(name, volume, mask)

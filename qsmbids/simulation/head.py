@@ -196,6 +196,16 @@ def digital_head(shape, affine, seed=0, pose=None, iron=None, fine=False, *, age
     Notes
     -----
     Beside the result (5 bytes per voxel) it needs about 100 MB per thread (see `use_threads`) for a slab of the grid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.simulation.tissues import LABELS
+    >>> affine = np.diag([6., 6., 6., 1.])
+    >>> affine[:3, 3] = -90, -110, -80
+    >>> head = digital_head((30, 34, 28), affine, seed=5)
+    >>> head.labels.shape, bool((head.labels == LABELS['putamen']).any())
+    ((30, 34, 28), True)
     """
     person = _person(seed, iron, age, variation, b0_tesla)
     to_head = np.asarray(affine, float)

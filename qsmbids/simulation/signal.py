@@ -157,6 +157,17 @@ def simulate(sample, sequence, seed=0, surround_mm=80.):
     -----
     Slabs and transforms use the threads that `qsmbids.core.threads.use_threads` allows; the result is the same for
     any number of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.simulation.head import digital_head
+    >>> affine = np.diag([8., 8., 8., 1.])
+    >>> affine[:3, 3] = -88, -112, -76
+    >>> sequence = Sequence((22, 25, 21), affine, (.004, .012), snr=40, supersampling=1)
+    >>> scan = simulate(lambda shape, grid: digital_head(shape, grid, seed=5), sequence, seed=1, surround_mm=0)
+    >>> scan.signal.shape, scan.signal.dtype, scan.chi.shape
+    ((22, 25, 21, 2), dtype('complex64'), (22, 25, 21))
     """
     _check(sequence)
     factor = sequence.supersampling

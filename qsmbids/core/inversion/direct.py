@@ -97,6 +97,18 @@ def invert_tkd(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), threshold=0.2, r
     ----------
     Shmueli K et al. Magn Reson Med 2009;62:1510-1522, eq. 7. Schweser F, Deistung A, Sommer K, Reichenbach JR. Magn
     Reson Med 2013;69:1582-1594 (the rescaling).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> found = invert_tkd(field, mask, (1, 1, 1))
+    >>> round(float(found[12:20, 12:20, 12:20].mean()), 2)
+    0.11
     """
     return _thresholded(field, mask, voxel_size, b0_dir, threshold, rescale, lambda kernel: sign(kernel) / threshold)
 

@@ -57,6 +57,18 @@ def invert_rts(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, del
     References
     ----------
     Kames C, Wiggermann V, Rauscher A. NeuroImage 2018;167:276-283.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> found = invert_rts(field, mask, (1, 1, 1))
+    >>> round(float(found[12:20, 12:20, 12:20].mean()), 2)
+    0.09
     """
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(delta=delta, tv_iterations=tv_iterations)

@@ -86,6 +86,18 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     References
     ----------
     Liu T, Wisnieff C, Lou M, Chen W, Spincemaille P, Wang Y. Magn Reson Med 2013;69:467-476 (eqs. 4 and 5, MERIT).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> found = invert_medi(field, mask, (1, 1, 1), magnitude=1 + chi)
+    >>> round(float(found[12:20, 12:20, 12:20].mean()), 2)
+    0.1
     """
     return invert_medi0(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, magnitude=magnitude,
                         phase_scale=phase_scale, lambda_=lambda_, edges=edges, smv_radius=smv_radius, merit=merit,

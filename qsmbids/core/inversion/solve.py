@@ -65,6 +65,24 @@ def solve(name, field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
     ------
     ValueError
         If `parameters` names one that the method does not have, or for any input that the method refuses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> found = solve('tikhonov', field, mask, (1, 1, 1))
+    >>> found.automatic, found.parameters['regularization']
+    (('lambda',), 'identity')
+    >>> solve('tkd', field, mask, (1, 1, 1), parameters={'threshold': .1}).parameters
+    {'threshold': 0.1, 'rescale': True}
+    >>> solve('tkd', field, mask, (1, 1, 1), parameters={'strength': .1})
+    Traceback (most recent call last):
+        ...
+    ValueError: thresholded k-space division (TKD) has no parameter strength; it has threshold, rescale
     """
     method = INVERSION[name]
     used = {name: volume for name, volume in (('weight', weight), ('magnitude', magnitude), ('csf', csf))

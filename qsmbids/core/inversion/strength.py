@@ -105,6 +105,19 @@ def automatic_strength(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=N
     ----------
     Wiener N. Extrapolation, interpolation, and smoothing of stationary time series. MIT Press 1949 (the error of a
     filter from both spectra).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> noise = np.random.default_rng(0).standard_normal(chi.shape)
+    >>> weak, strong = (automatic_strength(field + level * noise, mask, (1, 1, 1)) for level in (.001, .01))
+    >>> strong > weak
+    True
     """
     if penalty not in PENALTIES:
         raise ValueError(f'penalty is {penalty!r}, must be one of {", ".join(PENALTIES)}')

@@ -62,6 +62,18 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
     ----------
     Bilgic B et al. Magn Reson Med 2014;72:1444-1459 (the gradient split). Milovic C et al. Magn Reson Med
     2018;80:814-821 (the field split). Eckstein J, Bertsekas DP. Math Program 1992;55:293-318 (over-relaxation).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsmbids.core.dipole import forward_field
+    >>> chi = np.zeros((32, 32, 32), np.float32)
+    >>> chi[12:20, 12:20, 12:20] = .1
+    >>> mask = np.ones(chi.shape, bool)
+    >>> field = forward_field(chi, (1, 1, 1))
+    >>> found = invert_tv(field, mask, (1, 1, 1))
+    >>> round(float(found[12:20, 12:20, 12:20].mean()), 2)
+    0.1
     """
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     check_positive(tol=tol, max_iterations=max_iterations)

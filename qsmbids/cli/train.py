@@ -24,7 +24,7 @@ def build_parser():
     parser.add_argument('folder', type=Path, help='gets checkpoint, log.csv and weights')
     parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
     parser.add_argument('--anatomies', type=Path, default=Path('.'), metavar='FOLDER',
-                        help='where the label maps that the recipe names are [.]')
+                        help='where the label maps or fields that the recipe names are [.]')
     parser.add_argument('--minutes', type=float, help='stop after that')
     parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto',
                         help='auto takes the GPU if there is one [auto]')
@@ -48,7 +48,7 @@ def run_train(options):
     import torch
 
     from qsmbids.training.loop import train
-    from qsmbids.training.recipe import load_recipe
+    from qsmbids.training.recipe import find_files, load_recipe
     if options.device == 'cuda' and not torch.cuda.is_available():
         raise FileError('--device cuda: torch finds no GPU here')
     device = options.device
@@ -57,10 +57,7 @@ def run_train(options):
     torch.set_num_threads(options.nthreads or len(os.sched_getaffinity(0)))
     path = RECIPES / f'{options.recipe}.toml' if options.recipe in recipes() else options.recipe
     recipe = load_recipe(path)
-    missing = [name for name in (*recipe.anatomies, *recipe.validation) if not (options.anatomies / name).exists()]
-    if missing:
-        raise FileError(f'{options.anatomies / missing[0]}: is missing; say with --anatomies where the label maps of '
-                        f'{options.recipe} are')
+    find_files(options.anatomies, [*recipe.anatomies, *recipe.validation])
     steps = train(recipe, options.folder, anatomies_folder=options.anatomies, device=device, minutes=options.minutes)
     print(f'{options.folder}: {steps} of {recipe.steps} steps'
           + ('' if steps == recipe.steps else '; the same command goes on'))

@@ -100,7 +100,56 @@ class CompactUNet(nn.Module):
         return cropped(channels_to_blocks(self.last(torch.relu(x))), shape)
 
 
-BACKBONES = {'vnet': VNet, 'compact': CompactUNet}
+class NnUNet(nn.Module):
+    """A plain U-Net as nnU-Net makes it: pairs of convolution, instance normalisation and leaky ReLU, strides between.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the input.
+    width : int, default 16
+        Channels at full resolution; each of the three other scales has twice as many: 1,402,401 parameters with
+        two channels of input.
+
+    References
+    ----------
+    Isensee F et al. Nat Methods 2021;18:203-211.
+    """
+
+    stride = 8
+
+    def __init__(self, channels, width=16):
+        super().__init__()
+        widths = [width * 2 ** level for level in range(4)]
+        self.encoders = nn.ModuleList(_NormedPair(before, after, 2 if level else 1) for level, (before, after)
+                                      in enumerate(zip([channels, *widths], widths)))
+        self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, w, 2, stride=2) for w in widths[-2::-1])
+        self.decoders = nn.ModuleList(_NormedPair(2 * w, w) for w in widths[-2::-1])
+        self.last = nn.Conv3d(width, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, volume):
+        shape, x, skips = volume.shape[2:], padded(volume, self.stride), []
+        for encode in self.encoders:
+            x = encode(x)
+            skips.append(x)
+        skips.pop()
+        for up, decode in zip(self.up, self.decoders):
+            x = decode(torch.cat([up(x), skips.pop()], dim=1))
+        return cropped(self.last(x), shape)
+
+
+BACKBONES = {'vnet': VNet, 'compact': CompactUNet, 'nnunet': NnUNet}
+
+
+class _NormedPair(nn.Sequential):
+    def __init__(self, before, after, stride=1):
+        layers = []
+        for n in range(2):
+            layers += [nn.Conv3d(after if n else before, after, 3, stride=1 if n else stride, padding=1),
+                       nn.InstanceNorm3d(after, affine=True), nn.LeakyReLU(.01)]
+        super().__init__(*layers)
 
 
 class _Convolutions(nn.Sequential):

@@ -79,7 +79,7 @@ def invert_pocsnet2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None
     if not field[mask].any():
         nothing = np.zeros_like(field)
         return (nothing, {name: nothing for name in ('uncertainty', 'departure')}, []) if companions else nothing
-    strength = _strength(field, mask, voxel_size, b0_dir, lambda_, weight)
+    strength = choose_strength(field, mask, voxel_size, b0_dir, lambda_, weight)
     sparse = sparse_map(network, field, mask, voxel_size, b0_dir, weight)
     mean, squares, departure = (np.zeros_like(field) for _ in range(3))
     for count, axes in enumerate(FLIPS[:flips], 1):
@@ -198,7 +198,7 @@ def invert_dll2(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         return np.zeros_like(field)
-    strength = _strength(field, mask, voxel_size, b0_dir, lambda_, weight)
+    strength = choose_strength(field, mask, voxel_size, b0_dir, lambda_, weight)
     prior = invert_with(network, field, mask, voxel_size, b0_dir, strength, weight)[1]
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
@@ -256,7 +256,7 @@ def invert_fine(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, la
     field, mask, voxel_size, weight = check_weighted_field(field, mask, voxel_size, weight)
     if not field[mask].any():
         return np.zeros_like(field)
-    case = Case(field, mask, voxel_size, b0_dir, _strength(field, mask, voxel_size, b0_dir, lambda_, weight),
+    case = Case(field, mask, voxel_size, b0_dir, choose_strength(field, mask, voxel_size, b0_dir, lambda_, weight),
                 sparse_map(network, field, mask, voxel_size, b0_dir, weight))
     noise = noise_share(field, mask, voxel_size, b0_dir=b0_dir, weight=weight)
     fit(network, case, case.to_grid(weight), noise, int(steps), learning_rate, phase_scale)
@@ -291,7 +291,8 @@ def _phase_error(phase, measured, weight):
     return (weight.square() * (2 - 2 * torch.cos(phase - measured))).sum()
 
 
-def _strength(field, mask, voxel_size, b0_dir, given, weight=None):
+def choose_strength(field, mask, voxel_size, b0_dir, given, weight=None):
+    """Return the strength of Tikhonov's regularisation that is given, or that the field asks for if it is None."""
     if given is None:
         return automatic_strength(field, mask, voxel_size, b0_dir=b0_dir, weight=weight, penalty='identity')
     check_positive(lambda_=given)

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from qsmbids.networks.pedqnet import MARGIN, model_loss
 from qsmbids.networks.weights import NETWORKS, save_weights
 from qsmbids.training.losses import overlap_loss, share_loss, unrolled_loss
-from qsmbids.training.recipe import stream_kind
+from qsmbids.training.recipe import find_files, stream_kind
 from qsmbids.training.validation import VALIDATION
 
 
@@ -45,7 +46,7 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
     run = _Run(recipe, folder, device)
     stream = make_stream(recipe, run.network, Path(anatomies_folder))
     kept = {name: value for name, value in recipe.stream.items() if name == 'cache'}
-    validation = VALIDATION[run.network.target]([Path(anatomies_folder) / name for name in recipe.validation], **kept)
+    validation = VALIDATION[run.network.target](find_files(anatomies_folder, recipe.validation), **kept)
     end = time.monotonic() + 60 * minutes if minutes else np.inf
     with closing(stream.batches(run.step)) as batches:
         for batch in batches:
@@ -63,7 +64,7 @@ def train(recipe, folder, *, anatomies_folder='.', device='cpu', minutes=None, c
 
 def make_stream(recipe, network, folder):
     """Return the stream of what a network is trained on."""
-    return stream_kind(recipe.network).for_network(network, [folder / name for name in recipe.anatomies], recipe.seed,
+    return stream_kind(recipe.network).for_network(network, find_files(folder, recipe.anatomies), recipe.seed,
                                                    **recipe.stream)
 
 
@@ -102,6 +103,8 @@ class _Run:
             loss = overlap_loss(estimates, truth, known)
         elif self.network.target == 'mask':
             loss = share_loss(estimates, truth, known)
+        elif self.network.target == 'field':
+            loss = model_loss(estimates[0], truth, self.network.sparsity, MARGIN)
         elif self.network.target == 'lesions':
             loss = cross_entropy(estimates, truth)
         else:

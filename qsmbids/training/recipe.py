@@ -30,8 +30,9 @@ class Recipe:
     stream : dict
         Arguments of the stream beside its seed and anatomies.
     anatomies, validation : list of str
-        Label maps to train on and to validate with, for segmentation also measured maps with labels beside them;
-        relative to the folder that the command is given.
+        Label maps to train on and to validate with, for segmentation also measured maps with labels beside them, for
+        what learns without a truth measured fields; relative to the folder that the command is given, or patterns
+        such as ``sub-*/fmap/*_desc-local_fieldmap.nii.gz``.
     seed : int
     steps : int
     learning_rate : float
@@ -85,6 +86,23 @@ def load_recipe(path):
     _refuse_others(path, recipe.network, recipe.architecture, set(signature(NETWORKS[recipe.network]).parameters))
     _refuse_others(path, 'a stream', recipe.stream, set(signature(stream_kind(recipe.network)).parameters) - GIVEN)
     return recipe
+
+
+def find_files(folder, names):
+    """Return the paths that names and patterns of a recipe stand for in a folder, those of a pattern in order.
+
+    Raises
+    ------
+    FileError
+        If one of them is not there.
+    """
+    found = []
+    for name in names:
+        paths = sorted(Path(folder).glob(name)) if '*' in name else [Path(folder) / name]
+        if not paths or not paths[0].exists():
+            raise FileError(f'{Path(folder) / name}: is missing; say with --anatomies where the files of the recipe are')
+        found += paths
+    return found
 
 
 def stream_kind(network):

@@ -22,12 +22,13 @@ from qsmbids.networks.shells import begin
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.heads import training_head
+from qsmbids.training.measured import measured_head
 from qsmbids.training.shapes import training_shapes
 
 SHORTEST = 24
 """Voxels along a patch: where a backbone has two of them left, oneDNN's slopes in bfloat16 are partly uninitialised."""
-KINDS = 'heads', 'shapes'
-TARGETS = 'chi', 'local', 'direct'
+KINDS = 'heads', 'shapes', 'fields'
+TARGETS = 'chi', 'field', 'local', 'direct'
 
 
 class PatchStream:
@@ -36,13 +37,14 @@ class PatchStream:
     Parameters
     ----------
     anatomies : list of path
-        Label maps; the parametric head if empty.
+        Label maps; the parametric head if empty. With the kind 'fields' measured local fields.
     seed : int
-    target : {'chi', 'local', 'direct'}
-        What a network is to find, chi from the local field, the local field from the total one, or chi from that;
-        decides what the patches hold.
-    kind : {'heads', 'shapes'}
+    target : {'chi', 'field', 'local', 'direct'}
+        What a network is to find, chi from the local field, the same by that field alone, the local field from the
+        total one, or chi from that; decides what the patches hold.
+    kind : {'heads', 'shapes', 'fields'}
         Of what is simulated: `heads.training_head` or `shapes.training_shapes`, the latter twice as long as a patch.
+        Or measured fields, for the target 'field' alone.
     noise : float, optional
         As the one of these.
     sparse : bool, default False
@@ -64,6 +66,8 @@ class PatchStream:
         for name, value, known in (('target', target, TARGETS), ('kind', kind, KINDS)):
             if value not in known:
                 raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
+        if kind == 'fields' and (target != 'field' or not anatomies):
+            raise ValueError("kind is 'fields', which teaches what learns from fields alone, and needs some of them")
         self._settings = [str(path) for path in anatomies], seed, target, kind, noise, sparse, patch, heads, patches
         self.batch = batch
         self._batches = heads * patches // batch
@@ -121,7 +125,7 @@ class Block:
         Returns
         -------
         dict of ndarray
-            What a network's `prepare` uses. With the target ``'chi'``: field, first, linear, data, chi (float16,
+            What a network's `prepare` uses. With the targets ``'chi'`` and ``'field'``: field, first, linear, data, chi (float16,
             divided by the scale), mask (bool), all of shape ``(n, patch, patch, patch)``; strength, scale, shape
             (n,); voxel_size, b0_dir, shape (n, 3). With the target ``'local'``: total, local (float32, ppm), first
             (float16, divided by the scale), mask and known (bool), scale, voxel_size, b0_dir. With the target
@@ -150,11 +154,13 @@ def make_block(anatomies, seed, target, kind, noise, sparse, patch, heads, patch
     for n in range(heads):
         if kind == 'shapes':
             head = training_shapes(2 * patch, [seed, block, n], noise=noise)
+        elif kind == 'fields':
+            head = measured_head(anatomies[rng.integers(len(anatomies))])
         else:
             path = anatomies[rng.integers(len(anatomies))] if anatomies else None
             sample = head_from_labels(*load_labels(path)) if path else digital_head
             head = training_head(sample, [seed, block, n], noise=noise,
-                                 **({} if target == 'chi' else {'removals': {'none': 1.}}))
+                                 **({} if target in ('chi', 'field') else {'removals': {'none': 1.}}))
         prepared.append(prepare_head(head, target, rng, sparse))
         mask = prepared[-1][0]['mask']
         at = np.argwhere(mask)
@@ -167,7 +173,7 @@ def make_block(anatomies, seed, target, kind, noise, sparse, patch, heads, patch
 
 def prepare_head(head, target, rng, sparse=False):
     """Return the volumes that patches are cut from and the numbers that go with all of them, two dicts."""
-    prepare = {'chi': _inversion, 'local': _background, 'direct': _direct}[target]
+    prepare = {'chi': _inversion, 'field': _inversion, 'local': _background, 'direct': _direct}[target]
     volumes, numbers = prepare(head, rng, sparse)
     return volumes, numbers | {'voxel_size': np.array(head.voxel_size), 'b0_dir': np.array(head.b0_dir)}
 

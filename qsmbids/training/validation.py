@@ -11,8 +11,8 @@ from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.heads import training_head
 from qsmbids.training.labelled_validation import SegmentationValidationSet
-from qsmbids.training.mask_validation import MaskValidationSet
 from qsmbids.training.lesionvalidation import LesionValidationSet
+from qsmbids.training.mask_validation import MaskValidationSet
 
 SEED = 20_000
 NOISES = .4, .9              # of the heads of each anatomy
@@ -40,6 +40,17 @@ class ValidationSet:
             maps = invert_with(network, head.field, head.mask, head.voxel_size, head.b0_dir, strength)
             rows.append([measure(chi, head.chi, head.mask) for chi in maps for measure in (nrmse, hfen)])
         return _summary(rows)
+
+
+class FieldValidationSet(ValidationSet):
+    """The same for networks that learn from the field alone and whose own map is what they are for."""
+
+    def score(self, network):
+        """Return mean NRMSE and HFEN in percent, and their mean as 'score'."""
+        maps = (invert_with(network, head.field, head.mask, head.voxel_size, head.b0_dir, strength)[1]
+                for head, strength in zip(self.heads, self.strengths))
+        return _summary([[measure(chi, head.chi, head.mask) for measure in (nrmse, hfen)]
+                         for chi, head in zip(maps, self.heads)])
 
 
 class BackgroundValidationSet:
@@ -82,7 +93,7 @@ class DirectValidationSet:
                          for chi, head in zip(maps, self.heads)])
 
 
-VALIDATION = {'chi': ValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet,
+VALIDATION = {'chi': ValidationSet, 'field': FieldValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet,
               'classes': SegmentationValidationSet, 'lesions': LesionValidationSet,
               'mask': MaskValidationSet}
 

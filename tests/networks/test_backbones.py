@@ -1,4 +1,4 @@
-"""The two backbones."""
+"""The backbones."""
 
 import pytest
 import torch
@@ -9,6 +9,12 @@ from qsmbids.networks.backbones import BACKBONES, CompactUNet, VNet
 @pytest.mark.parametrize('width, parameters', [(8, 1_056_345), (16, 4_223_409)])
 def test_vnet_is_as_large_as_the_published_one(width, parameters):
     assert sum(p.numel() for p in VNet(1, width).parameters()) == parameters
+
+
+def test_nnunet_is_as_large_as_it_says_and_starts_at_zero():
+    network = BACKBONES['nnunet'](2)
+    assert sum(p.numel() for p in network.parameters()) == 1_402_401
+    assert not network(torch.randn(1, 2, 16, 16, 16)).any()
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)

@@ -1,23 +1,25 @@
 """Recipes."""
 
 from importlib import resources
-from pathlib import Path
 
 import pytest
 
 from qsmbids.files import FileError
 from qsmbids.networks.weights import NETWORKS
 from qsmbids.training.loop import make_stream
-from qsmbids.training.recipe import load_recipe
+from qsmbids.training.recipe import find_files, load_recipe
 
 RECIPES = sorted((resources.files('qsmbids') / 'training' / 'recipes').iterdir())
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.name)
-def test_every_recipe_that_comes_with_us_makes_its_network_and_stream(path):
+def test_every_recipe_that_comes_with_us_makes_its_network_and_stream(path, tmp_path):
     recipe = load_recipe(path)
     network = NETWORKS[recipe.network](**recipe.architecture)
-    make_stream(recipe, network, Path())
+    for name in recipe.anatomies:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    make_stream(recipe, network, tmp_path)
     assert not set(recipe.anatomies) & set(recipe.validation)
     if recipe.unrolls:
         assert max(recipe.unrolls.values()) == network.unrolls
@@ -42,3 +44,13 @@ def test_errors_name_the_file_and_what_is_wrong(tmp_path, text, told):
 def test_missing_file(tmp_path):
     with pytest.raises(FileError, match='none.toml'):
         load_recipe(tmp_path / 'none.toml')
+
+
+def test_patterns_stand_for_the_files_that_there_are(tmp_path):
+    for name in ('sub-2_field.nii', 'sub-1_field.nii', 'other.nii'):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_files(tmp_path, ['sub-*_field.nii', 'other.nii'])] == [
+        'sub-1_field.nii', 'sub-2_field.nii', 'other.nii']
+    for name in ('sub-3.nii', 'run-*.nii'):
+        with pytest.raises(FileError, match='is missing; say with --anatomies'):
+            find_files(tmp_path, [name])

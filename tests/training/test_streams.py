@@ -8,6 +8,7 @@ import pytest
 
 from qsmbids.core.grid import bounding_box
 from qsmbids.networks.autoqsm import AutoQSM
+from qsmbids.networks.pedqnet import PedQNet
 from qsmbids.networks.pocsnet import POCSnet2
 from qsmbids.networks.shells import POCSnet1, SHARQnet
 from qsmbids.training.shapes import training_shapes
@@ -51,6 +52,7 @@ def test_seeds_differ():
 @pytest.mark.parametrize('network, volumes', [
     (POCSnet2(width=4), {'chi', 'field', 'first', 'linear', 'data', 'mask'}),
     (POCSnet2(width=4, begin='tv'), {'chi', 'field', 'first', 'linear', 'data', 'mask'}),
+    (PedQNet(width=4), {'chi', 'field', 'first', 'linear', 'data', 'mask'}),
     (POCSnet1(width=4), {'total', 'local', 'first', 'mask', 'known'}),
     (SHARQnet(width=4), {'total', 'local', 'first', 'mask', 'known'}),
     (AutoQSM(width=4), {'total', 'chi', 'mask'})])
@@ -60,8 +62,8 @@ def test_patches_hold_what_their_networks_ask_for(network, volumes):
     assert {name for name, value in batch.items() if value.ndim == 4} == volumes
     assert all(batch[name].shape == (2, 24, 24, 24) for name in volumes)
     assert all(mask.any() for mask in batch['mask'])
-    inputs, truth, mask = network.prepare(batch, 'cpu')
-    assert network(**inputs)[0].shape == truth.shape == mask.shape
+    inputs, _, mask = network.prepare(batch, 'cpu')
+    assert network(**inputs)[0].shape == mask.shape == (2, 1, 24, 24, 24)
     if 'linear' in volumes:
         assert sparse != np.array_equal(batch['first'], batch['linear'])
 

@@ -17,8 +17,8 @@ from qsmbids.networks.pocsnet import training_inputs
 MARGIN = 16
 """Voxels at the rim of a patch whose field is made by sources outside of it, and so does not count."""
 PHASE = .6
-"""Phase in rad that a field of 1 times the scale makes, as at 3 T after 25 ms for a map whose RMS is 30 ppb: the same for
-all, so that the map goes with the field. An error of several times that counts less than in proportion."""
+"""Phase in rad that a field of 1 times the scale makes, as at 3 T after 25 ms for a map whose RMS is 30 ppb: the same
+for all, so that the map goes with the field. An error of several times that counts less than in proportion."""
 SMOOTH = 1e-3
 """Phase in rad below which the loss is a parabola: what has no slope at zero has no direction there either."""
 

@@ -100,7 +100,8 @@ def find_files(folder, names):
     for name in names:
         paths = sorted(Path(folder).glob(name)) if '*' in name else [Path(folder) / name]
         if not paths or not paths[0].exists():
-            raise FileError(f'{Path(folder) / name}: is missing; say with --anatomies where the files of the recipe are')
+            raise FileError(f'{Path(folder) / name}: is missing; say with --anatomies where the files of the recipe '
+                            'are')
         found += paths
     return found
 

@@ -93,8 +93,8 @@ class DirectValidationSet:
                          for chi, head in zip(maps, self.heads)])
 
 
-VALIDATION = {'chi': ValidationSet, 'field': FieldValidationSet, 'local': BackgroundValidationSet, 'direct': DirectValidationSet,
-              'classes': SegmentationValidationSet, 'lesions': LesionValidationSet,
+VALIDATION = {'chi': ValidationSet, 'field': FieldValidationSet, 'local': BackgroundValidationSet,
+              'direct': DirectValidationSet, 'classes': SegmentationValidationSet, 'lesions': LesionValidationSet,
               'mask': MaskValidationSet}
 
 

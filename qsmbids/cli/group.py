@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
+from qsmbids import __version__
 from qsmbids.files import FileError, describe, read_json, write_table
-from qsmbids.reports.cohort import write_group_regions
+from qsmbids.reports.cohort import read_participants, write_group_regions
+from qsmbids.reports.group import write_group_page
 from qsmbids.reports.microbleeds import write_group_microbleeds
 from qsmbids.reports.status import IDENTITY, STATE, folder_of, latest_states
 
@@ -29,7 +31,7 @@ _OF_MAPS = {
 
 
 def run(config):
-    """Write the tables of quality and of regions with their dictionaries and return the exit code."""
+    """Write the tables of quality, regions and microbleeds, and the page of all; return the exit code."""
     output_dir = Path(config.output_dir)
     rows = latest_states(output_dir)
     if not rows:
@@ -39,10 +41,12 @@ def run(config):
         write_group_quality(output_dir, rows)
         tables = write_group_regions(output_dir, rows, config.bids_dir, config.longitudinal)
         tables += write_group_microbleeds(output_dir, rows)
+        page = write_group_page(output_dir, __version__, read_participants(config.bids_dir)[0])
     except FileError as error:
         print(f'qsmbids: {error}', file=sys.stderr)
         return 1
-    print(f'qsmbids: {len(rows)} acquisitions in {output_dir / "group_qc.tsv"}, {", ".join(tables)}')
+    print(f'qsmbids: {len(rows)} acquisitions in {output_dir / "group_qc.tsv"}, {", ".join(tables)}\n'
+          f'Open {page}')
     return 0
 
 

@@ -4,9 +4,11 @@ from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
 from qsmbids.core.quality import agreement_metrics, consistency_metrics, quality_metrics
 from qsmbids.files import write_json
+from qsmbids.headers import load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask
 from qsmbids.reports.compliance import compliance
+from qsmbids.reports.glass import brain_box
 
 _MASKS = ('brain', 'reliable', 'qsm')
 _MAPS = ('residual', 'total_field', 'local_field', 'r2star')
@@ -69,6 +71,7 @@ class AssessQuality(NumericInterface):
         for found in (*given(chosen.reference_warnings, []), *given(chosen.region_warnings, []), contradictions):
             warnings += [w for w in found if w not in warnings]
         content = {'metrics': metrics, 'references': references, 'warnings': warnings,
+                   'brain_box_mm': brain_box(volumes['brain'], load_image(chosen.brain).affine),
                    'notes': [note for found in (chosen.metadata_notes, chosen.notes, chosen.field_notes)
                              for note in given(found, [])]}
         if agreement:

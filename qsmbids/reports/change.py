@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from qsmbids.files import read_json, read_tsv
+from qsmbids.reports.compliance import read_protocol
 
 DETECTABLE = 2.77
 # Within a site, across sites.
@@ -161,7 +162,7 @@ def _key(row):
 def _differences(first, later):
     """Return what differs between two acquisitions: scanner, echo times, voxels, methods, source of the regions."""
     flags = []
-    protocol = [_evidence(scan) for scan in (first, later)]
+    protocol = [read_protocol(scan['folder'], scan['stem']) for scan in (first, later)]
     for label, names in (('scanner', ('Manufacturer', 'ManufacturersModelName', 'MagneticFieldStrength')),
                          ('echo times', ('EchoTimes',)), ('voxel size', ('VoxelSize',))):
         if any(_rounded(protocol[0].get(name)) != _rounded(protocol[1].get(name)) for name in names):
@@ -171,12 +172,6 @@ def _differences(first, later):
     if any(first['values'][0][name] != later['values'][0][name] for name in ('seg_source', 'atlas')):
         flags.append('another source of the regions')
     return flags
-
-
-def _evidence(scan):
-    path = scan['folder'] / 'anat' / f'{scan["stem"]}_desc-consensus_compliance.json'
-    found = read_json(path)['C12']['evidence'] if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _methods(scan):

@@ -46,7 +46,7 @@ def write_group_regions(output_dir, states, bids_dir=None, longitudinal=False):
     Each has a JSON dictionary of its columns beside it. A second call on the same outputs writes the same.
     """
     output_dir = Path(output_dir)
-    people, meanings = _participants(bids_dir)
+    people, meanings = read_participants(bids_dir)
     scans, wide = [], []
 
     def long():
@@ -66,7 +66,7 @@ def write_group_regions(output_dir, states, bids_dir=None, longitudinal=False):
     return ['group_subcortical.tsv', 'group_subcortical_wide.tsv', 'group_subcortical_change.tsv']
 
 
-def _participants(bids_dir):
+def read_participants(bids_dir):
     """Return what participants.tsv says of each participant, and the dictionary of its columns."""
     path = Path(bids_dir or '') / 'participants.tsv'
     if bids_dir is None or not path.is_file():

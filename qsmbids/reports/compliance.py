@@ -5,8 +5,11 @@ research in the brain: a consensus of the ISMRM electro-magnetic tissue properti
 91:1834-1862.
 """
 
+from pathlib import Path
+
 from qsmbids import __version__
 from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, UNWRAPPING, departures
+from qsmbids.files import read_json
 
 _SCANNER = ('Manufacturer', 'ManufacturersModelName', 'MagneticFieldStrength', 'ImagingFrequency', 'SoftwareVersions',
             'RepetitionTime', 'FlipAngle', 'MRAcquisitionType', 'CoilCombinationMethod')
@@ -68,6 +71,21 @@ def compliance(facts, metrics, references, warnings):
         if not phase:
             rows[key] = (rows[key][0], 'not applicable', 'magnitude only')
     return {key: dict(zip(('requirement', 'state', 'evidence'), row)) for key, row in rows.items()}
+
+
+def read_protocol(folder, stem):
+    """Return what is recorded of scanner and protocol (C12) of an acquisition; empty if there is nothing.
+
+    Parameters
+    ----------
+    folder : path
+        Of the session.
+    stem : str
+        What the names of the acquisition's files begin with.
+    """
+    path = Path(folder) / 'anat' / f'{stem}_desc-consensus_compliance.json'
+    found = read_json(path)['C12']['evidence'] if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _transforms(settings):

@@ -126,8 +126,8 @@ class Block:
         -------
         dict of ndarray
             What a network's `prepare` uses. With the targets ``'chi'`` and ``'field'``: field, first, linear, data, chi
-            (float16, divided by the scale), mask (bool), all of shape ``(n, patch, patch, patch)``; strength, scale, shape
-            (n,); voxel_size, b0_dir, shape (n, 3). With the target ``'local'``: total, local (float32, ppm), first
+            (float16, divided by the scale), mask (bool), all of shape ``(n, patch, patch, patch)``; strength, scale,
+            shape (n,); voxel_size, b0_dir, shape (n, 3). With the target ``'local'``: total, local (float32, ppm), first
             (float16, divided by the scale), mask and known (bool), scale, voxel_size, b0_dir. With the target
             ``'direct'``: total (float32) and chi (float16), divided by the scale, mask, scale, voxel_size, b0_dir.
         """

@@ -19,7 +19,7 @@ BEND = 3.33, 10.0   # mm; radii of curvature of which the surface keeps the larg
 def brain_mask(magnitude, voxel_size, *, fraction=None):
     """Find the brain in gradient-echo magnitudes.
 
-    A tessellated sphere that is put in the middle of the thickest tissue grows until it meets the dark skull [1]_. The
+    A tessellated sphere that is put in the middle of the thickest tissue grows until it meets the dark skull. The
     magnitude's slow shading is divided out before, twice: from the whole head to begin with, from inside the first
     surface for the final one. Echoes are combined by the root of their sum of squares: the first ones keep what lies
     above the air of the sinuses, the later ones the contrast to fat, and noise matters least.
@@ -51,7 +51,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
 
     References
     ----------
-    .. [1] Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 2002;17:143-155.
+    Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 2002;17:143-155.
     """
     image = combine_echoes(magnitude)
     size = tuple(max(1, round(n * v / STEP)) for n, v in zip(image.shape, voxel_size))
@@ -116,6 +116,16 @@ def reliable_mask(mask, residual, quality=None, *, within=None, threshold=0.3, m
     The threshold is that of the consensus pipeline: QSM Consensus Organization Committee (Bilgic B, et al.).
     Recommended implementation of quantitative susceptibility mapping for clinical research in the brain. Magn Reson Med
     2024;91:1834-1862.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.ones((12, 12, 12), bool)
+    >>> residual = np.full(mask.shape, .05)
+    >>> residual[5, 5, 5] = residual[0] = .9
+    >>> trusted = reliable_mask(mask, residual)
+    >>> bool(trusted[5, 5, 5]), bool(trusted[0].any())
+    (True, False)
     """
     mask = check_mask(mask)
     check_same_shape(mask=mask, residual=residual, **({} if quality is None else {'quality': quality}))
@@ -160,6 +170,14 @@ def widen_mask(mask, voxel_size, margin):
     ------
     ValueError
         If the mask is empty or `margin` is negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((9, 9, 9), bool)
+    >>> mask[4, 4, 4] = True
+    >>> int(widen_mask(mask, (1, 1, 1), 1).sum()), int(widen_mask(mask, (1, 1, 3), 1).sum())
+    (7, 5)
     """
     mask = check_mask(mask)
     if not margin >= 0:

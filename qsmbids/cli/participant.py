@@ -9,7 +9,9 @@ import uuid
 
 from qsmbids.cli.environment import prepare_environment
 from qsmbids.cli.plan import batches, too_large
+from qsmbids.cli.progress import Silence, show_progress
 from qsmbids.cli.resources import limits
+from qsmbids.cli.summary import summarise
 
 EXIT_COMPLETE, EXIT_FAILED, EXIT_USAGE, EXIT_NO_INPUT, EXIT_INTERNAL = 0, 1, 2, 65, 70
 LOGGER = logging.getLogger('qsmbids')
@@ -59,6 +61,9 @@ class _Run:
         self.id = f'{time.strftime("%Y%m%d-%H%M%S")}-{uuid.uuid4()}'
         self.allowed = limits(config)
         self.rows = []
+        self.made = []
+        self.begun = time.monotonic()
+        self.progress = Silence()
         self.methods = None
         self.internal_error = False
 
@@ -78,24 +83,27 @@ class _Run:
         configure_nipype(stop_on_first_crash=config.stop_on_first_crash, resource_monitor=config.resource_monitor,
                          crash_folder=config.output_dir / 'logs',
                          log_level=(logging.CRITICAL, logging.WARNING, logging.INFO)[min(config.verbose, 2)])
+        if not (config.reports_only or config.boilerplate_only):
+            self.progress = show_progress(len(subjects), self.allowed.nprocs)
         try:
             self.plugin, self.plugin_args = make_plugin(
                 nprocs=self.allowed.nprocs, memory_gb=for_steps(self.allowed.memory_gb), one_at_a_time=config.low_mem,
-                plugin_file=config.use_plugin)
+                plugin_file=config.use_plugin, on_step=self.progress.callback)
         except ValueError as error:
             print(f'qsmbids: {error}', file=sys.stderr)
             return EXIT_USAGE
         write_dataset_files(config.output_dir, config.bids_dir, DESCRIPTIONS)
         write_text(config.output_dir / 'logs' / f'config-{self.id}.toml', config.to_toml())
-        for batch in batches(subjects, self.allowed.nprocs):
-            try:
-                go_on = self._run_batch(batch)
-            except (BIDSInputError, FileError):  # the whole data set, or an output that cannot be written
-                raise
-            except Exception as error:  # whatever it is: the table says so, and the other participants go on
-                go_on = self._fail_batch(batch, error)
-            if not go_on:
-                break
+        with self.progress:
+            for batch in batches(subjects, self.allowed.nprocs):
+                try:
+                    go_on = self._run_batch(batch)
+                except (BIDSInputError, FileError):  # the whole data set, or an output that cannot be written
+                    raise
+                except Exception as error:  # whatever it is: the table says so, and the other participants go on
+                    go_on = self._fail_batch(batch, error)
+                if not go_on:
+                    break
         return self._finish()
 
     def note_interruption(self):
@@ -136,6 +144,7 @@ class _Run:
                           reason=' '.join(acquisition.problems))
             for text in (*acquisition.problems, *acquisition.warnings):
                 LOGGER.warning('%s: %s', acquisition.name, text)
+        self.progress.know(len(subjects))
         usable = [a for a in found if not a.problems]
         if config.reports_only:
             self._recall_states(usable)
@@ -169,6 +178,7 @@ class _Run:
             return
         acquisitions = self._without_too_large(workflow, list(left.values()))
         LOGGER.info('processing %s', ', '.join(a.name for a in acquisitions))
+        self.progress.plan(acquisitions, workflow)
         message = run_workflow(workflow, self.plugin, self.plugin_args) if acquisitions else None
         settings = method_settings(config)
         for acquisition in acquisitions:
@@ -183,6 +193,8 @@ class _Run:
                 self._set_state(acquisition, 'failed', message or f'{lacking[0]} was not written')
             else:
                 self._set_state(acquisition, 'complete')
+                self.made += paths
+            self.progress.settle(acquisition)
         self._write_status()
 
     def _without_too_large(self, workflow, acquisitions):
@@ -225,8 +237,9 @@ class _Run:
         known = {row['acquisition']: row for row in latest_states(self.config.output_dir)}
         for acquisition in acquisitions:
             row = known.get(acquisition.name, {})
-            self._set_state(acquisition, row.get('state', 'failed'), row.get('reason', 'it was never processed'),
-                            row.get('crashfile', ''))
+            said = [row.get(name, otherwise) for name, otherwise in (
+                ('state', 'failed'), ('reason', 'it was never processed'), ('crashfile', ''))]
+            self._set_state(acquisition, *('' if text == 'n/a' else text for text in said))
 
     def _write_status(self):
         from qsmbids.reports.status import write_status
@@ -280,18 +293,12 @@ class _Run:
             print(f'methods text: {self.config.output_dir / "logs" / "CITATION.md"}')
             return EXIT_COMPLETE if self.methods else EXIT_NO_INPUT
         self._write_status()
-        bad = [row for row in self.rows if row['state'] != 'complete']
-        print(f'qsmbids: {len(self.rows) - len(bad)} of {len(self.rows)} acquisitions complete in '
-              f'{self.config.output_dir}')
-        for row in bad:
-            label = row['acquisition'] if row['acquisition'] != 'n/a' else row['participant']
-            print(f'  {label}: {row["state"]}: {row["reason"]}'
-                  + (f' ({row["crashfile"]})' if row['crashfile'] else ''))
+        print(summarise(self.config, self.rows, self.made, time.monotonic() - self.begun, self.id))
         if self.internal_error:
             return EXIT_INTERNAL
         if all(row['state'] == 'unusable' for row in self.rows):
             return EXIT_NO_INPUT
-        return EXIT_FAILED if bad else EXIT_COMPLETE
+        return EXIT_FAILED if any(row['state'] != 'complete' for row in self.rows) else EXIT_COMPLETE
 
 
 def _check_weights(config):

@@ -15,8 +15,8 @@ _README = """\
 Derivatives of qsmbids: quantitative susceptibility maps and what goes with them.
 
 Open sub-<label>.html for a participant, and group.html, which the group level makes, for all. descriptions.tsv says
-what each desc- value means; the sidecar of each image says how it was made and in which units. logs/ holds the status table of each run, crash files, the settings and the
-methods text (CITATION.md). Maps are for research use.
+what each desc- value means; the sidecar of each image says how it was made and in which units. logs/ holds the status
+table of each run, crash files, the settings and the methods text (CITATION.md). Maps are for research use.
 """
 
 

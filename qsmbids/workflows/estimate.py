@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -61,16 +62,16 @@ def list_steps(workflow, voxels, echoes, speed=1.0):
     list of Step
     """
     import networkx
-    costs = json.loads(COSTS.read_text())['seconds']
     graph = workflow._create_flat_graph()
     nodes = list(networkx.topological_sort(graph))
     place = {node: index for index, node in enumerate(nodes)}
-    return [Step(node.name, _seconds(node, costs, voxels * 1e-6, echoes) / speed, node.mem_gb, node.n_procs,
+    return [Step(node.name, node_seconds(node, voxels, echoes, speed), node.mem_gb, node.n_procs,
                  tuple(place[before] for before in graph.predecessors(node))) for node in nodes]
 
 
-def _seconds(node, costs, megavoxels, echoes):
-    key = cost_key(node.interface)
+def node_seconds(node, voxels, echoes, speed=1.0):
+    """Return the seconds that a node takes, with arguments as in :func:`list_steps`; 0 for one that only hands on."""
+    key, costs = cost_key(node.interface), _costs()
     if key == 'IdentityInterface':
         return 0.0
     if key in costs:
@@ -78,8 +79,13 @@ def _seconds(node, costs, megavoxels, echoes):
     else:  # what nobody has measured is taken for twice the slowest of its kind, or of all
         kin = [cost for name, cost in costs.items() if name.split(':')[0] == key.split(':')[0]]
         fixed, each, echo = (2 * part for part in max(kin or costs.values(), key=lambda cost: cost[1]))
-    alone = megavoxels * (each + echo * echoes)
-    return _STEP_SECONDS + fixed + alone / (1 + _THREAD_GAIN * (node.n_procs - 1))
+    alone = voxels * 1e-6 * (each + echo * echoes)
+    return (_STEP_SECONDS + fixed + alone / (1 + _THREAD_GAIN * (node.n_procs - 1))) / speed
+
+
+@cache
+def _costs():
+    return json.loads(COSTS.read_text())['seconds']
 
 
 def for_steps(memory_gb):

@@ -110,14 +110,24 @@ def configure_nipype(*, stop_on_first_crash, resource_monitor, crash_folder, log
         nipype_config.enable_resource_monitor()
 
 
-def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None):
-    """Return the plugin that runs the nodes: that of a settings file, or ours.
+def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None, on_step=None):
+    """Return the plugin that runs the nodes, that of a settings file or ours, and its arguments.
+
+    Parameters
+    ----------
+    nprocs : int
+    memory_gb : float
+    one_at_a_time : bool
+    plugin_file : path, optional
+    on_step : callable, optional
+        Called with a node and ``'start'``, ``'end'`` or ``'exception'``; not by the plugins of others.
 
     Raises
     ------
     ValueError
         If the settings file cannot be read or names no plugin.
     """
+    steps = {'status_callback': on_step} if on_step else {}
     if plugin_file is not None:
         settings = _read_settings(plugin_file)
         if not isinstance(settings, dict) or 'plugin' not in settings:
@@ -126,15 +136,16 @@ def make_plugin(*, nprocs, memory_gb, one_at_a_time=False, plugin_file=None):
             raise ValueError(f'{plugin_file}: SLURMGraph reports success when nodes fail; use SLURM or MultiProc')
         os.environ.setdefault('LOGNAME', str(os.getuid()))  # the SLURM plugin names its jobs by it
         arguments = settings.get('plugin_args', {})
-        return (SlurmJobs(plugin_args=arguments) if settings['plugin'] == 'SLURM' else settings['plugin']), arguments
+        return (SlurmJobs(plugin_args=arguments | steps) if settings['plugin'] == 'SLURM' else settings['plugin']
+                ), arguments
     if nprocs == 1 or one_at_a_time:
-        return LinearPlugin(), {}
+        return LinearPlugin(plugin_args=steps), {}
     arguments = {'n_procs': nprocs, 'memory_gb': memory_gb, 'raise_insufficient': False}
     try:
-        return WorkerPool(plugin_args=arguments), arguments
+        return WorkerPool(plugin_args=arguments | steps), arguments
     except OSError as error:  # no shared memory, as in some containers
         logging.getLogger('qsmbids').warning('worker processes cannot be had (%s); steps run one at a time', error)
-        return LinearPlugin(), {}
+        return LinearPlugin(plugin_args=steps), {}
 
 
 def run_workflow(workflow, plugin, plugin_args):

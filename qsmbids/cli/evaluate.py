@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qsmbids import __version__
+from qsmbids.cli.about import add_about
 from qsmbids.cli.environment import run_command
 from qsmbids.cli.lesions import score_lesions
 from qsmbids.files import FileError, read_tsv, write_json, write_tsv
@@ -78,7 +79,7 @@ def build_parser():
                         help='names of the labels: columns index and name, as BIDS has them')
     parser.add_argument('--estimate-labels', type=Path,
                         help='label image that a segmentation gave: its overlap and surface distance from --labels')
-    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    add_about(parser)
     return parser
 
 

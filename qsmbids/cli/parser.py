@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from qsmbids import __version__
+from qsmbids.cli.about import add_about
 from qsmbids.config import Config, read_toml
 from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
                                   RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
@@ -24,7 +24,7 @@ def build_parser():
     parser.add_argument('output_dir', type=Path, help='where the derivatives go')
     parser.add_argument('analysis_level', choices=('participant', 'group'),
                         help='participant: compute maps; group: collect tables from output_dir')
-    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    add_about(parser)
     _add_input(parser.add_argument_group('which input'))
     _add_methods(parser.add_argument_group('which methods'))
     _add_output(parser.add_argument_group('which output'))

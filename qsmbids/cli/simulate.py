@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from qsmbids import __version__
+from qsmbids.cli.about import add_about
 from qsmbids.cli.environment import run_command
 from qsmbids.files import FileError, cannot_write, read_json, write_json, write_text, write_tsv
 
@@ -38,7 +39,7 @@ def build_parser():
                                      description='Simulate a BIDS data set with its ground truth as a derivative. '
                                                  'Participants that exist are left as they are.')
     parser.add_argument('out', type=Path, help='folder of the data set')
-    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    add_about(parser)
     parser.add_argument('--participants', type=_count, required=True, metavar='N', help='how many')
     parser.add_argument('--cohort', choices=COHORTS, default=COHORTS[0],
                         help='parkinson, svd (small-vessel disease: 1 to 30 microbleeds, and what is taken for them): '

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 from qsmbids import __version__
+from qsmbids.cli.about import add_about
 from qsmbids.cli.environment import run_command
 from qsmbids.cli.parser import gigabytes, parse, positive
 from qsmbids.cli.resources import Limits
@@ -37,7 +38,7 @@ def build_parser():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('bids_dir', type=Path, help='root of the BIDS data set')
     parser.add_argument('output_dir', type=Path, help='where the derivatives go; scripts and logs are in logs/slurm-*')
-    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    add_about(parser)
     parser.add_argument('--participant-label', nargs='+', default=(), metavar='LABEL',
                         help='with or without sub-; all by default')
     parser.add_argument('-w', '--work-dir', required=True, metavar='DIR',

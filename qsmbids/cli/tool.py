@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from qsmbids import __version__
+from qsmbids.cli.about import add_about
 from qsmbids.cli.environment import run_command
 from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
 from qsmbids.files import FileError
@@ -18,7 +18,7 @@ def build_parser():
     """Return the argument parser."""
     parser = argparse.ArgumentParser(prog='qsmbids-tool', allow_abbrev=False,
                                      description='One step of the pipeline of qsmbids on plain NIfTI files.')
-    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    add_about(parser)
     steps = parser.add_subparsers(dest='step', required=True, metavar='STEP')
     unwrap = _step(steps, 'unwrap', run_unwrap, 'unwrap phase; output in rad', UNWRAPPING)
     field = _step(steps, 'field', run_field, 'total field from multi-echo phase', UNWRAPPING)

@@ -5,7 +5,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from qsmbids import __version__
+from qsmbids.cli.about import add_about
 from qsmbids.cli.environment import run_command
 from qsmbids.files import FileError
 
@@ -22,7 +22,7 @@ def build_parser():
                     'qsmbids-tool invert --method pocsnet2 -p weights=FOLDER/best.safetensors.')
     parser.add_argument('recipe', help='TOML file, or the name of one that comes with qsmbids: ' + ', '.join(recipes()))
     parser.add_argument('folder', type=Path, help='gets checkpoint, log.csv and weights')
-    parser.add_argument('--version', action='version', version=f'qsmbids {__version__}')
+    add_about(parser)
     parser.add_argument('--anatomies', type=Path, default=Path('.'), metavar='FOLDER',
                         help='where the label maps or fields that the recipe names are [.]')
     parser.add_argument('--minutes', type=float, help='stop after that')

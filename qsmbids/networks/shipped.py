@@ -31,6 +31,11 @@ def shipped(name):
     return path
 
 
+def short_hashes(digits=12):
+    """Return the first digits of the SHA-256 of each file of weights, as it was shipped, by name."""
+    return {name: found[:digits] for name, found in json.loads((SHIPPED / 'hashes.json').read_text()).items()}
+
+
 def sha256(path):
     """Return the SHA-256 of a file in hexadecimal."""
     with open(path, 'rb') as stream:

@@ -10,7 +10,7 @@ from qsmbids.core.fourier import convolve, irfftn, rfftn
 from qsmbids.core.grid import add_weighted_laplacian, bounding_box, embed, embed_mask, padded_size, place
 from qsmbids.core.inversion.nonlinear import PHASE_SCALE
 from qsmbids.core.inversion.strength import automatic_strength
-from qsmbids.core.inversion.variational import gradient_scale
+from qsmbids.core.inversion.variational import gradient_scale, solve_tv
 from qsmbids.core.krylov import conjugate_gradients
 
 # The length of a gradient is rounded where it is below this part of `gradient_scale`.
@@ -28,7 +28,8 @@ def invert_medi(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, ma
 
     Minimises ``1/2 |W (exp(i s d * chi) - exp(i s field))|^2 / s^2 + lambda_ |M grad chi|_1`` by Gauss-Newton steps,
     each found by conjugate gradients. M is zero at the edges of the magnitude, W and M outside the mask: sources there
-    are free, they take up what the removal of the background left.
+    are free, they take up what the removal of the background left. The steps begin with the map of total variation of
+    the same strength: from nothing they would take long to find what varies slowly.
 
     Parameters
     ----------
@@ -152,17 +153,23 @@ def invert_medi0(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, m
 
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
-    scale = phase_scale * gradient_scale(field, mask)
+    data, squared, kernel = _equations(field, weight, mask, box, size, voxel_size, b0_dir, smv_radius)
+    inside, scale = embed_mask(mask, box, size), gradient_scale(field, mask)
+    if smv_radius:  # what varies slowly is not in the data, and stays zero
+        phase = np.zeros_like(data)
+    else:
+        phase = solve_tv(data, squared.copy(), kernel, inside, voxel_size, lambda_, scale)
+        phase *= inside
+    for volume in (phase, data):
+        volume *= np.float32(phase_scale)
     smooth = np.zeros((3, *size), bool)
     smooth[(slice(None), *(slice(n) for n in mask[box].shape))] = mask[box] & smooth_steps(magnitude[box], mask[box],
                                                                                            voxel_size, edges)
     penalty = _Penalty(smooth, embed(fluid, mask, box, size).astype(bool), voxel_size, phase_scale * lambda_,
                        csf_weight)
-    data, squared, kernel = _equations(field, weight, mask, box, size, voxel_size, b0_dir, smv_radius)
     del magnitude, weight, smooth
-    data *= np.float32(phase_scale)
-    refine = embed_mask(mask, box, size) if merit else None
-    phase = _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterations, cg_tol, cg_iterations)
+    _gauss_newton(phase, data, squared, kernel, penalty, inside if merit else None, phase_scale * scale, tol,
+                  max_iterations, cg_tol, cg_iterations)
     phase /= np.float32(phase_scale)
     return place(phase, mask, box)
 
@@ -204,12 +211,11 @@ def _equations(field, weight, mask, box, size, voxel_size, b0_dir, smv_radius):
     return embed(field, mask, box, size), embed(squared, mask, box, size), kernel
 
 
-def _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterations, cg_tol, cg_iterations):
-    """Return the phase in rad that minimises data term and penalty; voxels of `refine` may lose their weight."""
-    phase = np.zeros_like(data)
+def _gauss_newton(phase, data, squared, kernel, penalty, refine, scale, tol, max_iterations, cg_tol, cg_iterations):
+    """Turn a phase in rad into that which minimises data term and penalty; voxels of `refine` may lose their weight."""
     weight = squared
-    # Nothing tells edges yet: the first step smoothes everything alike.
-    rounding = scale
+    # Where nothing tells edges yet the first step smoothes everything alike.
+    rounding = _ROUNDING * scale if phase.any() else scale
     for _ in range(max_iterations):
         penalty.linearize(phase, rounding)
         rounding = _ROUNDING * scale
@@ -223,7 +229,6 @@ def _gauss_newton(data, squared, kernel, penalty, refine, scale, tol, max_iterat
         phase += step
         if np.linalg.norm(step) <= tol * np.linalg.norm(phase):
             break
-    return phase
 
 
 def _descent(phase, residual, weight, kernel, penalty):

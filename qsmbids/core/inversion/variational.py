@@ -85,13 +85,32 @@ def invert_tv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), weight=None, lamb
 
     box = bounding_box(mask)
     size = padded_size(mask[box].shape)
-    squared = embed(np.square(weight), mask, box, size)
-    threshold = gradient_scale(field, mask)
-    update = least_squares_update(embed(field, mask, box, size), squared, dipole_kernel(size, voxel_size, b0_dir),
-                                  squared_gradient(size, voxel_size), lambda_ / threshold)
-    chi = minimize_tv(update, size, voxel_size, threshold, mask[box].shape, tol, max_iterations,
-                      region=embed_mask(mask, box, size))
+    chi = solve_tv(embed(field, mask, box, size), embed(np.square(weight), mask, box, size),
+                   dipole_kernel(size, voxel_size, b0_dir), embed_mask(mask, box, size), voxel_size, lambda_,
+                   gradient_scale(field, mask), tol, max_iterations)
     return place(chi, mask, box)
+
+
+def solve_tv(data, squared, kernel, inside, voxel_size, lambda_, threshold, tol=2e-3, max_iterations=60):
+    """Return the map of `invert_tv` on the padded grid, with the sources outside the mask.
+
+    Parameters
+    ----------
+    data, squared : ndarray, float32, of the padded size
+        The field and W^2, zero outside the mask; the second is used up.
+    kernel : ndarray, float32, half spectrum
+        What makes the field of the map.
+    inside : ndarray of bool, of the padded size
+        The mask.
+    voxel_size, lambda_, tol, max_iterations
+        As for `invert_tv`.
+    threshold : float
+        As for `minimize_tv`.
+    """
+    size = data.shape
+    update = least_squares_update(data, squared, kernel, squared_gradient(size, voxel_size), lambda_ / threshold)
+    shape = tuple(side.stop for side in bounding_box(inside))
+    return minimize_tv(update, size, voxel_size, threshold, shape, tol, max_iterations, region=inside)
 
 
 def gradient_scale(field, mask):

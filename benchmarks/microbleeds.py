@@ -1,17 +1,19 @@
 """Microbleeds in simulated heads, through the whole chain: FROC, what is taken for what, moments, heads without any.
 
     python benchmarks/microbleeds.py FOLDER --anatomies DIR [--heads 09 10 11 12 code] [--seeds 1] [--chains pdf+tv]
-                                     [--voxel 1] [--tesla 3] [--snr 40] [--supersampling 2] [--threads 2] [--no-r2star]
+                                     [--gradings rules cmb] [--kinds lesions none] [--voxel 1] [--tesla 3] [--snr 40]
+                                     [--supersampling 2] [--threads 2] [--no-r2star]
 
 Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed, or the parametric one (code); each is scanned
 with lesions (30 microbleeds of a radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications,
-15 stubs of veins, 6 mineralised foci, 1 haemorrhage, 10 perivascular spaces) and without any lesion. Phase and magnitude
-go through the chain of a run, with a background removal and an inversion. Scans and maps are kept in FOLDER and taken
-from there the next time.
+15 stubs of veins, 6 mineralised foci, 1 haemorrhage, 10 perivascular spaces) and without any lesion. Phase and
+magnitude go through the chain of a run, with a background removal and an inversion. Scans and maps are kept in FOLDER
+and taken from there the next time.
 
 Protocol: one to one, centres at most 2.5 mm or the lesion's radius apart; sensitivity at 0.25 to 8 false positives per
 head, of all scores of the class cmb, with 95 % intervals of a bootstrap over heads; counts at the scores of possible
-and definite ones. A detection on a haemorrhage counts as neither.
+and definite ones. A detection on a haemorrhage counts as neither. The target is for lesions of a radius of 1 to 5 mm
+and 0.2 to 3 ppm: smaller and weaker ones, and detections on them, count as neither there; `all` counts them.
 """
 
 import argparse
@@ -34,6 +36,8 @@ ECHO_TIMES = (.004, .012, .020, .028)
 FIELD_OF_VIEW, MIDDLE, STEP = (156., 192., 160.), (0, -17, 6), 1.  # mm; of the grid that lesions are drawn on
 TOLERANCE = 2.5
 RADII, CHIS = (.7, 1., 1.5, 2.5, 5.1), (.15, .2, .3, 1., 3.1)
+LEAST_RADIUS, LEAST_CHI = 1., .2  # of the lesions that the target is for; mm, ppm
+RATES = .25, .3, .5, 1., 2., 4., 8.
 RESAMPLES = 1000
 
 
@@ -45,6 +49,8 @@ def main():
     parser.add_argument('--heads', nargs='+', default=['09', '10', '11', '12', 'code'])
     parser.add_argument('--seeds', type=int, nargs='+', default=[1])
     parser.add_argument('--chains', nargs='+', default=['pdf+tv'], metavar='BACKGROUND+INVERSION')
+    parser.add_argument('--gradings', nargs='+', default=['rules', 'cmb'], metavar='rules|WEIGHTS')
+    parser.add_argument('--kinds', nargs='+', choices=('lesions', 'none'), default=['lesions', 'none'])
     parser.add_argument('--voxel', type=float, nargs='+', default=[1.], help='mm: one side, or three')
     parser.add_argument('--tesla', type=float, default=3.)
     parser.add_argument('--snr', type=float, default=40.)
@@ -55,7 +61,9 @@ def main():
     options.folder.mkdir(parents=True, exist_ok=True)
     with use_threads(options.threads):
         for chain in options.chains:
-            report(chain, [take(path, options) for path in maps(options, chain)])
+            paths = list(maps(options, chain))
+            for grading in options.gradings:
+                report(f'{chain}, graded by {grading}', take_all(paths, grading, options))
 
 
 def maps(options, chain):
@@ -63,7 +71,7 @@ def maps(options, chain):
     voxel = tuple(options.voxel * 3 if len(options.voxel) == 1 else options.voxel)
     for name in options.heads:
         for seed in options.seeds:
-            for kind in ('lesions', 'none'):
+            for kind in options.kinds:
                 stem = (f'head_{name}_seed_{seed}_{kind}_{"x".join(f"{v:g}" for v in voxel)}_{options.tesla:g}T'
                         f'_snr_{options.snr:g}_fine_{options.supersampling}')
                 scan, path = (options.folder / f'{stem}_{which}.npz' for which in ('scan', chain))
@@ -116,15 +124,22 @@ def make_maps(path, scan, chain, options):
     print(f'{path.name}: {time.perf_counter() - start:.0f} s', flush=True)
 
 
-def take(path, options):
-    """Return the detections of a head, its true lesions, and seconds of the detector."""
-    with np.load(path) as content:
-        volumes = {name: content[name] for name in ('chi', 'brain', 'r2star', 'affine')}
-        truth = json.loads(str(content['truth']))
-    start = time.perf_counter()
-    census = find_microbleeds(volumes['chi'], volumes['brain'], volumes['affine'],
-                              r2star=None if options.no_r2star else volumes['r2star'])
-    return list(census.lesions), truth, time.perf_counter() - start
+def take_all(paths, grading, options):
+    """Return for each head the detections, the true lesions, and seconds of the detector."""
+    classify = None
+    if grading != 'rules':
+        from qsmbids.networks.lesions import lesion_classifier
+        classify = lesion_classifier(grading)
+    heads = []
+    for path in paths:
+        with np.load(path) as content:
+            volumes = {name: content[name] for name in ('chi', 'brain', 'r2star', 'affine')}
+            truth = json.loads(str(content['truth']))
+        start = time.perf_counter()
+        census = find_microbleeds(volumes['chi'], volumes['brain'], volumes['affine'], classify=classify,
+                                  r2star=None if options.no_r2star else volumes['r2star'])
+        heads.append((list(census.lesions), truth, time.perf_counter() - start))
+    return heads
 
 
 def places(rows):
@@ -132,38 +147,66 @@ def places(rows):
     return np.reshape([[row[f'{axis}_ras_mm'] for axis in 'xyz'] for row in rows], (-1, 3))
 
 
-def score(found, truth):
-    """Return the detections of microbleeds of a head for the FROC, and pairs of a true lesion and its detection."""
+def score(found, truth, counted=lambda row: True):
+    """Return the detections of microbleeds of a head for the FROC, pairs of a lesion and its detection, the lesions.
+
+    Only lesions that are `counted` count; detections on others are left out.
+    """
     found = [row for row in found if row['class'] == 'cmb']
-    bleeds = [row for row in truth if row['class'] == 'cmb']
-    large = [row for row in truth if row['class'] == 'haemorrhage']
-    neither = near_by_distance(places(found), places(large), np.array([row['diameter_mm'] / 2 for row in large]),
-                               TOLERANCE).any(axis=1)
-    found = [row for row, on_large in zip(found, neither) if not on_large]
-    radii = np.array([row['diameter_mm'] / 2 for row in bleeds])
-    near = near_by_distance(places(found), places(bleeds), radii, TOLERANCE)
-    pairs = pair_by_distance(places(found), places(bleeds), radii, TOLERANCE)
+    bleeds = [row for row in truth if row['class'] == 'cmb' and counted(row)]
+    others = [row for row in truth if row['class'] == 'haemorrhage' or (row['class'] == 'cmb' and not counted(row))]
+    near = near_by_distance(places(found), places(bleeds), radii(bleeds), TOLERANCE)
+    elsewhere = near_by_distance(places(found), places(others), radii(others), TOLERANCE).any(axis=1)
+    kept = near.any(axis=1) | ~elsewhere
+    found, near = [row for row, keep in zip(found, kept) if keep], near[kept]
+    pairs = pair_by_distance(places(found), places(bleeds), radii(bleeds), TOLERANCE)
     return (match_lesions(near, [row['probability'] for row in found]),
             [(bleeds[j], found[i]) for i, j in pairs], bleeds)
 
 
-def report(chain, heads):
-    """Print the tables of one chain."""
-    scored = [score(found, truth) for found, truth, _ in heads]
-    curve = froc([detections for detections, _, _ in scored], resamples=RESAMPLES)
-    print(f'\n{chain}: {len(heads)} scans, {sum(len(bleeds) for *_, bleeds in scored)} microbleeds; detector '
+def radii(rows):
+    """Return the radii of true lesions, mm."""
+    return np.array([row['diameter_mm'] / 2 for row in rows])
+
+
+def in_range(row):
+    """Return whether the target is for a lesion."""
+    return row['diameter_mm'] / 2 >= LEAST_RADIUS and row['chi_ppm'] >= LEAST_CHI
+
+
+def report(title, heads):
+    """Print the tables of one chain and grading."""
+    everything, scored = ([score(found, truth, *which) for found, truth, _ in heads] for which in ((), (in_range,)))
+    print(f'\n{title}: {len(heads)} scans, {sum(len(bleeds) for *_, bleeds in everything)} microbleeds, '
+          f'{sum(len(bleeds) for *_, bleeds in scored)} of them in the range; detector '
           f'{np.median([seconds for *_, seconds in heads]):.1f} s, peak '
           f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GB\n'
-          f'{"FP per scan":>12}{"sensitivity":>12}{"95 %":>16}{"score":>8}')
-    for point in curve.points:
-        interval = '' if point.lower is None else f'{point.lower:.3f} to {point.upper:.3f}'
+          f'{"FP per scan":>12}{"in range":>10}{"95 %":>16}{"score":>7}{"all":>10}{"95 %":>16}')
+    curves = [froc([detections for detections, _, _ in each], at=RATES, resamples=RESAMPLES).points
+              for each in (scored, everything)]
+    for point, of_all in zip(*curves):
         threshold = '' if point.threshold is None else f'{point.threshold:.2f}'
-        print(f'{point.false_positives:12g}{point.sensitivity:12.3f}{interval:>16}{threshold:>8}')
+        print(f'{point.false_positives:12g}{point.sensitivity:10.3f}{interval(point):>16}{threshold:>7}'
+              f'{of_all.sensitivity:10.3f}{interval(of_all):>16}')
     for name, least in (('possible', POSSIBLE), ('definite', DEFINITE)):
         print_at(name, least, heads, scored)
-    print_bins(scored)
+    print_bins(everything)
     print_classes(heads)
     print_moments(scored)
+
+
+def interval(point):
+    """Return the 95 % interval of a point as text."""
+    return '' if point.lower is None else f'{point.lower:.3f} to {point.upper:.3f}'
+
+
+def bootstrapped(values, weights):
+    """Return the 95 % interval, over heads, of the sum of values over that of weights, as text."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
+    totals = weights[drawn].sum(axis=1)
+    shares = values[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
+    return '{:.3f} to {:.3f}'.format(*np.percentile(shares, (2.5, 97.5)))
 
 
 def print_at(name, least, heads, scored):
@@ -172,10 +215,10 @@ def print_at(name, least, heads, scored):
         ((d.hits & (d.scores >= least)).sum(), (~d.hits & (d.scores >= least)).sum(), d.lesions)
         for d, _, _ in scored)))
     empty = np.array([not truth for _, truth, _ in heads])
-    kinds = ('with lesions', ~empty), ('without', empty)
-    rates = [f'{wrong[which].mean():.2f} in scans {name}' for name, which in kinds if which.any()]
-    print(f'{name} ({least} or more): sensitivity {hits.sum() / max(total.sum(), 1):.3f}, false positives '
-          f'{" and ".join(rates)}')
+    rates = [f'{wrong[which].mean():.2f} ({bootstrapped(wrong[which], np.ones(which.sum()))}) in scans {kind}'
+             for kind, which in (('with lesions', ~empty), ('without', empty)) if which.any()]
+    print(f'{name} ({least} or more): sensitivity {hits.sum() / max(total.sum(), 1):.3f} '
+          f'({bootstrapped(hits, total)}), false positives {" and ".join(rates)}')
 
 
 def print_bins(scored):
@@ -197,8 +240,7 @@ def print_classes(heads):
     counts = Counter()
     for found, truth, _ in heads:
         found = [row for row in found if row['probability'] >= POSSIBLE]
-        pairs = pair_by_distance(places(found), places(truth), np.array([row['diameter_mm'] / 2 for row in truth]),
-                                 TOLERANCE)
+        pairs = pair_by_distance(places(found), places(truth), radii(truth), TOLERANCE)
         taken = {j: found[i]['class'] for i, j in pairs}
         counts.update((row['class'], taken.get(j, 'missed')) for j, row in enumerate(truth))
     kinds, names = (list(dict.fromkeys(key[side] for key in sorted(counts))) for side in (0, 1))
@@ -213,14 +255,16 @@ def print_classes(heads):
 
 def print_moments(scored):
     """Print the line through the moments of the microbleeds that were found."""
-    pairs = [(row['moment_ppm_mm3'], found['moment_ppm_mm3']) for _, matched, _ in scored for row, found in matched
-             if found['moment_ppm_mm3'] is not None and found['probability'] >= POSSIBLE]
+    found = [(row['moment_ppm_mm3'], found['moment_ppm_mm3']) for _, matched, _ in scored for row, found in matched
+             if found['probability'] >= POSSIBLE]
+    pairs = [pair for pair in found if pair[1] is not None]
     if len(pairs) > 2:
         true, measured = np.array(pairs).T
         slope, offset = np.polyfit(true, measured, 1)
         ratio = np.median(measured / true)
         print(f'moment: slope {slope:.3f}, offset {offset:.2f} ppm mm3, r^2 '
-              f'{np.corrcoef(true, measured)[0, 1] ** 2:.3f}, median ratio {ratio:.3f}, {len(pairs)} lesions')
+              f'{np.corrcoef(true, measured)[0, 1] ** 2:.3f}, median ratio {ratio:.3f}, {len(pairs)} lesions; '
+              f'{len(found) - len(pairs)} more are voids in the map and have none')
 
 
 if __name__ == '__main__':

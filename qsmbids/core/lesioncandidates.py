@@ -160,7 +160,9 @@ class Scene:
 
 
 def find_candidates(scene):
-    """Return the blobs of both signs in the susceptibility, and those in R2* where that cannot show them.
+    """Return the blobs of both signs in the susceptibility, and where that cannot show them those in R2*.
+
+    Without R2*, holes in the map are taken for them.
 
     Parameters
     ----------
@@ -180,12 +182,13 @@ def find_candidates(scene):
         threshold = THRESHOLD * scene.amplitude
         for sign, found in zip((1, -1), find_blobs(scene.chi, scene.brain, steps, threshold=threshold)):
             blobs += _measured('chi', sign, found, np.float32(sign) * scene.chi, scene, steps, edge)
-    if scene.dark is not None and (scene.chi is None or (scene.brain & ~scene.known).any()):
-        source, where = 'darkness', scene.brain
-        if scene.chi is not None:
-            source, where = 'void', scene.brain & ndimage.binary_dilation(scene.brain & ~scene.known)
-        found, _ = find_blobs(scene.dark, where, steps, threshold=THRESHOLD)
-        blobs += _measured(source, 1, found, scene.dark, scene, steps, edge)
+    holes = scene.brain & ~scene.known
+    if scene.chi is None or holes.any():
+        source, where = ('darkness', scene.brain) if scene.chi is None else ('void', ndimage.binary_dilation(holes))
+        # Without R2* a hole in the map, where its signal is gone, is all that shows a strong lesion.
+        dark = np.float32(DARKEST) * holes if scene.dark is None else scene.dark
+        found, _ = find_blobs(dark, where & scene.brain, steps, threshold=THRESHOLD)
+        blobs += _measured(source, 1, found, dark, scene, steps, edge)
     return without_doubles(blobs, steps)
 
 

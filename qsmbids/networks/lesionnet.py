@@ -23,6 +23,11 @@ FEATURES = ('sign', 'unseen', 'contrast', 'noise', 'peak', 'ring', 'spread', 'bl
             'rules', 'shadow', 'step', 'uneven')
 
 
+# What a candidate has at least, or the network is not asked: contrast over `LINEAR` times the amplitude of the map; mm.
+LEAST = {'contrast': 1., 'blobness': .2, 'edge': 1.5}
+LEAST_UNSEEN = {'contrast': 2., 'diameter': 2.}  # of what the susceptibility does not show
+
+
 class LesionNetwork(nn.Module):
     """Patch and features of a candidate to the scores of its classes.
 
@@ -72,6 +77,20 @@ class LesionNetwork(nn.Module):
         return self.last(seen).float() * self.sharpness + self.prior
 
 
+def worth_asking(blobs, amplitude):
+    """Return which candidates the network is asked about, bool of shape (n,); the others are no lesions."""
+    def passes(blob):
+        least = LEAST | (LEAST_UNSEEN if blob.source != 'chi' else {})
+        values = {name: getattr(blob, name) for name in least} | {'contrast': blob.contrast / _unit(blob, amplitude)}
+        return all(values[name] >= value for name, value in least.items())
+    return np.array([passes(blob) for blob in blobs], bool)
+
+
+def _unit(blob, amplitude):
+    """Return the ppm that count as one: R2* does not go with the amplitude of the map."""
+    return LINEAR * (amplitude if blob.source == 'chi' else 1)
+
+
 def candidate_inputs(scene, blobs):
     """Return what the network sees of candidates.
 
@@ -79,12 +98,18 @@ def candidate_inputs(scene, blobs):
     ----------
     scene : qsmbids.core.lesioncandidates.Scene
     blobs : sequence of qsmbids.core.lesioncandidates.Blob
+        All of a scan.
 
     Returns
     -------
+    asked : ndarray of bool, shape (all,)
+        About which it is asked; of these are
     patches : ndarray, float32, shape (n, len(CHANNELS), PATCH, PATCH, PATCH)
     features : ndarray, float32, shape (n, len(FEATURES))
     """
+    asked = worth_asking(blobs, scene.amplitude)
+    marks = shadow_marks(blobs, scene.grid.steps)[asked]
+    blobs = [blob for blob, ask in zip(blobs, asked) if ask]
     patches = np.zeros((len(blobs), len(CHANNELS), PATCH, PATCH, PATCH), np.float32)
     at = np.rint(np.reshape([blob.centre for blob in blobs], (-1, 3))).astype(np.int64) - PATCH // 2
     unit = np.float32(LINEAR)
@@ -94,12 +119,15 @@ def candidate_inputs(scene, blobs):
     for number, name in enumerate(CHANNELS):
         if volumes[name] is not None:
             _cut(volumes[name], at, patches[:, number])
-    return patches, candidate_features(scene, blobs)
+    return asked, patches, candidate_features(scene, blobs, marks)
 
 
-def candidate_features(scene, blobs):
-    """Return the measures of candidates, near to the range from -1 to 1: float32 (n, len(FEATURES))."""
-    steps, unit = scene.grid.steps, scene.amplitude * LINEAR
+def candidate_features(scene, blobs, marks):
+    """Return the measures of candidates, near to the range from -1 to 1: float32 (n, len(FEATURES)).
+
+    `marks` are those of :func:`qsmbids.core.lesiongrade.shadow_marks`.
+    """
+    steps, units = scene.grid.steps, [_unit(blob, scene.amplitude) for blob in blobs]
     rows = [(blob.sign, blob.source != 'chi', np.log(max(blob.contrast, 1e-3) / unit) / 2,
              np.log(max(blob.contrast, 1e-3) / max(blob.spread, 1e-3)) / 3, np.arcsinh(blob.peak / unit) / 3,
              np.arcsinh(blob.ring / unit), np.log(max(blob.spread, 1e-3) / unit) / 2, blob.blobness, blob.vesselness,
@@ -107,7 +135,7 @@ def candidate_features(scene, blobs):
              np.log(max(blob.voxels, 1)) / 4, blob.parenchyma, min(blob.edge, 15) / 8, blob.known,
              0 if blob.decay is None else np.arcsinh(blob.decay / 20) / 2, blob.decay is not None,
              judge(blob, scene.amplitude)[1], mark, np.mean(steps) - 1, np.log(max(steps) / min(steps)))
-            for blob, mark in zip(blobs, shadow_marks(blobs, steps))]
+            for blob, mark, unit in zip(blobs, marks, units)]
     return np.reshape(np.array(rows, np.float32), (-1, len(FEATURES)))
 
 

@@ -32,7 +32,11 @@ def lesion_classifier(weights='cmb'):
     network, _ = load_weights(shipped(weights))
 
     def classify(scene, blobs):
-        return class_shares(network, *candidate_inputs(scene, blobs))
+        asked, patches, features = candidate_inputs(scene, blobs)
+        shares = np.zeros((len(blobs), len(CLASSES)), np.float32)
+        shares[:, CLASSES.index('neither')] = 1
+        shares[asked] = class_shares(network, patches, features)
+        return shares
     return classify
 
 

@@ -14,7 +14,7 @@ from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.grid import move_points
 from qsmbids.core.lesioncandidates import Scene, find_candidates
 from qsmbids.core.metrics import near_by_distance, pair_by_distance
-from qsmbids.networks.lesionnet import CHANNELS, CLASSES, FEATURES, LINEAR, candidate_inputs
+from qsmbids.networks.lesionnet import CHANNELS, CLASSES, FEATURES, candidate_inputs
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.lesionscans import lesion_scan
@@ -162,7 +162,8 @@ def candidates_of(scan, rng):
         for r2star in (scan.r2star, None)[:1 + (rng.random() < BLIND)]:
             scene = Scene.of(chi, scan.mask, voxel_size_of(scan.affine), r2star)
             blobs = find_candidates(scene)
-            patches, features = candidate_inputs(scene, blobs)
+            asked, patches, features = candidate_inputs(scene, blobs)
+            blobs = [blob for blob, ask in zip(blobs, asked) if ask]
             places = move_points(scan.affine, scene.grid.to_scan(np.reshape([blob.centre for blob in blobs], (-1, 3))))
             classes, mimic = true_classes(blobs, places, scan.truth)
             bleeds = [(*_place(row), row['diameter_mm'] / 2, row['chi_ppm'])

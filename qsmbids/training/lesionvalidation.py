@@ -11,7 +11,7 @@ from qsmbids.networks.lesions import class_shares
 from qsmbids.training.lesionstream import TOLERANCE, UNCLEAR, looks_at
 
 SEED = 20_010
-SCANS = 5                        # of each anatomy
+SCANS = 3                        # of each anatomy
 RATES = .25, .5, 1., 2., 4.      # false positives per map, at which the sensitivity counts
 STEPS = 60                       # of the fit of the scores to frequencies
 

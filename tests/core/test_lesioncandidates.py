@@ -51,6 +51,8 @@ def test_what_the_map_does_not_hold_is_looked_for_in_r2star(volumes):
     there[11:18, 17:24, 17:24] = False
     found = strongest(find_candidates(Scene.of(chi * there, mask, STEPS, r2star)))
     assert found['void', 1].known < .6
+    blind = strongest(find_candidates(Scene.of(chi * there, mask, STEPS)))
+    assert blind['void', 1].decay is None and np.allclose(blind['void', 1].centre, found['void', 1].centre, atol=1)
     alone = strongest(find_candidates(Scene.of(None, mask, STEPS, r2star)))
     assert set(alone) == {('darkness', 1)}
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from qsmbids.core.lesioncandidates import Scene, find_candidates
-from qsmbids.networks.lesionnet import (CHANNELS, CLASSES, FEATURES, LINEAR, PATCH, LesionNetwork, candidate_features,
-                                        candidate_inputs)
+from qsmbids.networks.lesionnet import (CHANNELS, CLASSES, FEATURES, LINEAR, PATCH, LesionNetwork, candidate_inputs,
+                                        worth_asking)
 
 SHAPE, STEPS = (40, 38, 36), (1., 1., 1.)
 
@@ -29,7 +29,9 @@ def scene():
 
 def test_patches_hold_what_lies_around_each_candidate(scene):
     blobs = find_candidates(scene)
-    patches, features = candidate_inputs(scene, blobs)
+    asked, patches, features = candidate_inputs(scene, blobs)
+    assert len(asked) == len(blobs) and asked.any() and not asked.all()
+    blobs = [blob for blob, ask in zip(blobs, asked) if ask]
     assert patches.shape == (len(blobs), len(CHANNELS), PATCH, PATCH, PATCH) and patches.dtype == np.float32
     middle = patches[:, :, PATCH // 2, PATCH // 2, PATCH // 2]
     chi, dark, known, brain = middle.T
@@ -46,7 +48,7 @@ def test_patches_hold_what_lies_around_each_candidate(scene):
 def test_beyond_the_volume_there_is_nothing(scene):
     blob = find_candidates(scene)[0]
     corner = type(blob)(**{**vars(blob), 'centre': np.zeros(3)})
-    patch = candidate_inputs(scene, [corner])[0][0]
+    patch = candidate_inputs(scene, [corner])[1][0]
     half = PATCH // 2
     assert not patch[:, :half].any() and not patch[:, :, :half].any() and not patch[..., :half].any()
     assert np.allclose(patch[CHANNELS.index('brain'), half:, half:, half:], scene.brain[:half, :half, :half])
@@ -57,14 +59,22 @@ def test_amplitude_and_reference_of_the_map_do_not_matter(scene):
     chi, known = (np.pad(volume, 8) for volume in (scene.chi, scene.known))
     made = [Scene.of(np.where(known, factor * chi + offset, 0), brain, STEPS)
             for factor, offset in ((1, .01), (1.4, .1))]
-    (first, told), (second, retold) = (candidate_inputs(each, find_candidates(each)) for each in made)
+    (_, first, told), (_, second, retold) = (candidate_inputs(each, find_candidates(each)) for each in made)
     assert np.allclose(first, second, atol=2e-3) and np.allclose(told, retold, atol=2e-2)
 
 
 def test_no_candidates_are_no_rows(scene):
-    patches, features = candidate_inputs(scene, [])
-    assert patches.shape[0] == 0 and features.shape == (0, len(FEATURES))
-    assert candidate_features(scene, find_candidates(scene)[:1]).shape == (1, len(FEATURES))
+    asked, patches, features = candidate_inputs(scene, [])
+    assert len(asked) == patches.shape[0] == 0 and features.shape == (0, len(FEATURES))
+
+
+def test_faint_flat_and_outermost_candidates_are_not_asked_about(scene):
+    blob = find_candidates(scene)[0]
+    assert worth_asking([blob], scene.amplitude).all()
+    for changed in ({'contrast': .05 * scene.amplitude}, {'blobness': .1}, {'edge': .5}):
+        assert not worth_asking([type(blob)(**vars(blob) | changed)], scene.amplitude).any()
+    small = vars(blob) | {'source': 'void', 'diameter': 1.5}
+    assert not worth_asking([type(blob)(**small)], scene.amplitude).any()
 
 
 def test_scores_are_shifted_and_sharpened_as_the_calibration_says():

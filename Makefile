@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test testbids clean
+.PHONY: demo test docs linkcheck figures testbids clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,10 +14,26 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/qsmbids data/testbids build/demo participant --participant-label 01 02 03 -w build/work
 	$(BIN)/qsmbids data/testbids build/demo group
-	@echo 'Open build/demo/sub-01.html'
+	@echo 'Open build/demo/sub-01.html and build/demo/group.html'
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# The site, with warnings as errors; open build/docs/index.html.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+# Asks every address that the site names.
+linkcheck: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -b linkcheck docs build/linkcheck
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+# Every picture and every output of the site, made again.
+figures: $(STAMP)
+	$(BIN)/python benchmarks/figures.py
 
 testbids: $(STAMP)
 	$(BIN)/python -m qsmbids.simulation.testbids data/testbids

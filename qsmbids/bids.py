@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qsmbids.ages import Age, find_age
 from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.phase import GAMMA_HZ_PER_TESLA, center_frequency
 from qsmbids.files import FileError
@@ -71,6 +72,7 @@ class Acquisition:
         What the user should check.
     notes : tuple of str
         What was found out on the way.
+    age : qsmbids.ages.Age or None
     """
 
     entities: dict
@@ -88,6 +90,7 @@ class Acquisition:
     problems: tuple = ()
     warnings: tuple = ()
     notes: tuple = ()
+    age: Age | None = None
 
     @property
     def subject(self):
@@ -302,6 +305,14 @@ def _read_acquisition(entities, suffix, images, layout):
         problems.append(f'{_names(_first(parts))}: the images hold another number of echoes than the sidecars state '
                         f'({len(acquisition["echo_times"])}). Write one EchoTime per echo, as a list for a 4D file.')
     acquisition.pop('echo_count', None)
+    try:
+        acquisition['age'] = age = find_age(layout.root, entities['subject'], entities.get('session'))
+    except FileError as error:
+        warnings.append(str(error))
+    else:
+        if age and not age.is_adult:
+            acquisition['notes'] = (*acquisition.get('notes', ()), f'age: {age.years:.2g} years, {age.said}: no region is '
+                                    'judged by the size of adults')
     return Acquisition(**acquisition, problems=tuple(problems), warnings=tuple(warnings))
 
 

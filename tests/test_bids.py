@@ -32,6 +32,17 @@ def test_magnitude_and_phase(bids_root, add_echoes):
     assert acquisition.sources[0] == 'bids:raw:sub-01/anat/sub-01_echo-1_part-mag_MEGRE.nii.gz'
 
 
+def test_ages_come_along_and_a_wrong_one_is_no_obstacle(bids_root, add_echoes):
+    add_echoes(bids_root)
+    table = bids_root / 'participants.tsv'
+    for age, years in (('n/a', None), ('40', 40), ('0.5', .5), ('unknown', None)):
+        table.write_text(f'participant_id\tage\nsub-01\t{age}\n')
+        (acquisition,) = discover(bids_root)
+        assert not acquisition.problems and (acquisition.age.years if acquisition.age else None) == years
+        assert any('no region is judged' in note for note in acquisition.notes) == (age == '0.5')
+        assert any('participants.tsv' in warning for warning in acquisition.warnings) == (age == 'unknown')
+
+
 def test_echoes_are_in_numerical_order(bids_root, add_echoes):
     times = tuple(0.004 * i for i in range(1, 12))
     add_echoes(bids_root, echo_times=times)

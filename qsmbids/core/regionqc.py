@@ -64,7 +64,7 @@ def region_masks(labels):
     return masks
 
 
-def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None):
+def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None, adult=True):
     """Say of every region whether its values can be trusted.
 
     Parameters
@@ -80,6 +80,8 @@ def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None):
     known : collection of int, optional
         Indices that the segmentation tells apart; a region that it does not know is missing for another reason than
         one that it did not find.
+    adult : bool, default True
+        Whether the volumes of adults are expected.
 
     Returns
     -------
@@ -91,7 +93,8 @@ def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None):
     slices lower the values of small nuclei: Front Neurosci 2020, doi 10.3389/fnins.2020.607705.
     """
     usable = mask if exclude is None else mask & ~exclude
-    verdicts = {label: _judge(label, region, mask, usable, voxel_size, known) for label, region in masks.items()}
+    verdicts = {label: _judge(label, region, mask, usable, voxel_size, known, adult)
+                for label, region in masks.items()}
     for structure in STRUCTURES.values():
         pair = [label for label in masks if label.structure is structure and label.hemisphere in 'LR']
         volumes = [int(masks[label].sum()) for label in pair]
@@ -104,7 +107,7 @@ def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None):
     return verdicts
 
 
-def _judge(label, region, mask, usable, voxel_size, known):
+def _judge(label, region, mask, usable, voxel_size, known, adult):
     count = int(region.sum())
     if not count:
         told = known is None or {label.index, *(part.index for part in parts_of(label))} & set(known)
@@ -120,17 +123,17 @@ def _judge(label, region, mask, usable, voxel_size, known):
         return Verdict('missing', (f'only {share:.0%} of the region {what}',))
     if counting < LEAST_VOXELS:
         return Verdict('missing', (f'only {counting} voxels, fewer than {LEAST_VOXELS}',))
-    return _doubts(label, region[box], inside / count, voxel_size)
+    return _doubts(label, region[box], inside / count, voxel_size, adult)
 
 
-def _doubts(label, region, coverage, voxel_size):
+def _doubts(label, region, coverage, voxel_size, adult):
     """Return the verdict on a region that has values."""
     verdict, volume = Verdict(), region.sum() * float(np.prod(voxel_size)) / 1000
     if coverage < GOOD_COVERAGE:
         verdict = verdict.with_reason('warn', f'{1 - coverage:.0%} of the region lies where there are no values')
     if label.structure.volume:
         low, high = (bound * margin for bound, margin in zip(label.structure.volume, VOLUME_MARGIN))
-        if not low <= volume <= high:
+        if adult and not low <= volume <= high:
             verdict = verdict.with_reason('fail', f'{volume:.3g} mL, outside of {low:.3g} to {high:.3g} mL')
         pieces, number = ndimage.label(region, np.ones((3, 3, 3)))
         largest = np.bincount(pieces.ravel())[1:].max() / region.sum()

@@ -93,7 +93,8 @@ class Segmentation:
     known: tuple | None = None
 
 
-def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions=None, magnitude=None, noise=None):
+def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions=None, magnitude=None, noise=None,
+                      adult=True):
     """Return the values of all regions in all maps.
 
     Parameters
@@ -112,6 +113,8 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
         First echo.
     noise : float, optional
         SD of the noise of its real and imaginary part.
+    adult : bool, default True
+        Whether regions are expected to be as large as those of adults.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
     box = _box_of(segmentation)
     exclude = None if lesions is None else ndimage.binary_dilation(lesions[box], np.ones((3, 3, 3)))
     masks = region_masks(segmentation.labels[box])
-    verdicts = judge_regions(masks, mask[box], voxel_size, exclude=exclude, known=segmentation.known)
+    verdicts = judge_regions(masks, mask[box], voxel_size, exclude=exclude, known=segmentation.known, adult=adult)
     shares = {index: share[box] for index, share in segmentation.probabilities.items()}
     regions = [_cut_out(label, region, verdicts[label], mask[box], exclude, shares) for label, region in masks.items()]
     fluids = {'csf': csf, 'ventricles': segmentation.labels == CSF}

@@ -36,7 +36,7 @@ def use_threads(count):
 
 @contextmanager
 def _torch_threads(count):
-    """Do so for torch, which is slow to load: if nobody has loaded it yet, it reads the environment when that is done."""
+    """Do so for torch, which is slow to load: if nobody has loaded it yet, it will read the environment."""
     torch, said = sys.modules.get('torch'), os.environ.get('OMP_NUM_THREADS')
     before = torch.get_num_threads() if torch else None
     if torch:

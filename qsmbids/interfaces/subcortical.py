@@ -217,6 +217,7 @@ class RegionStatisticsInputSpec(NumericInputSpec):
     magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
     voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
     identity = traits.Dict(mandatory=True, desc='columns that are the same in all rows')
+    adult = traits.Bool(True, usedefault=True, desc='whether volumes of adults are expected')
 
 
 class RegionStatisticsOutputSpec(TraitedSpec):
@@ -234,7 +235,7 @@ class RegionStatistics(NumericInterface):
         shares = load_shares(chosen.shares, labels.shape) if given(chosen.shares) else {}
         segmentation = Segmentation(labels, shares, tuple(given(chosen.known)) if given(chosen.known) else None)
         first = np.asarray(load_image(chosen.magnitude).dataobj[..., 0])
-        beside = {'magnitude': first, 'noise': noise_level(first, brain)}
+        beside = {'magnitude': first, 'noise': noise_level(first, brain), 'adult': chosen.adult}
         if given(chosen.lesions):
             beside['lesions'] = load_array(chosen.lesions) > 0
         rows = []

@@ -36,6 +36,8 @@ METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_si
                    'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
                    'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'subcortical', 'atlas',
                    'microbleeds', 'output_spaces', 'level')
+_TOO_YOUNG = ('subcortical: the network that finds the regions learnt from the heads of adults, and this participant '
+              'is {:.2g} years old; look at the outlines, or give regions with -d or --atlas')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
 
 
@@ -256,6 +258,9 @@ def _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxomet
             (node('masking_wf'), qsm_wf, [('outputnode.field_mask', 'inputnode.field_mask')]),
             (field_wf, qsm_wf, [(f'outputnode.{name}', f'inputnode.{name}') for name in ('residual', 'quality')])])
     node('draw').inputs.chi_names = list(methods)
+    if companion_maps(methods) and not settings['two_pass']:
+        workflow.connect([(qsm_wf, node('draw'), [('outputnode.companions', 'companions')])])
+        node('draw').inputs.companion_names = companion_maps(methods)
     if relaxometry_wf is not None:
         workflow.connect([(relaxometry_wf, qsm_wf, [('outputnode.csf_mask', 'inputnode.csf_mask')])])
     for index, method in enumerate(methods):
@@ -346,14 +351,17 @@ def _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf
         return []
     node('assess').inputs.metadata_notes = [*acquisition.notes, *known,
                                             f'subcortical: regions are {source.rung} ({source.name})']
+    child = acquisition.age is not None and not acquisition.age.is_adult
+    if child and source.rung == 'network':
+        node('assess').inputs.metadata_warnings = [*acquisition.warnings, _TOO_YOUNG.format(acquisition.age.years)]
     names = list(settings['inversion']) if acquisition.has_phase else []
     apart = separated(names) if workflow.get_node('separation_wf') else []
     r2star = applicable_method(settings['relaxometry'], acquisition.echo_times) if relaxometry_wf else ''
     identity = {'participant': f'sub-{acquisition.subject}', 'session': acquisition.session or 'n/a',
                 'run': acquisition.entities.get('run', 'n/a'), 'acquisition': acquisition.name}
     subcortical_wf = init_subcortical_wf(source, voxel_size=acquisition.voxel_size, identity=identity, chi_names=names,
-                                         separated_names=apart, r2star_name=r2star, microbleed_wf=microbleed_wf,
-                                         **sizes)
+                                         separated_names=apart, r2star_name=r2star, adult=not child,
+                                         microbleed_wf=microbleed_wf, **sizes)
     workflow.connect([
         (node('prepare'), subcortical_wf, [(port, f'inputnode.{port}') for port in ('magnitude', 'combined')]),
         (node('masking_wf'), subcortical_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),

@@ -12,7 +12,7 @@ _SAID = {'given': 'Deep nuclei were those of the segmentation {name}',
 
 
 def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), separated_names=(), r2star_name='',
-                        microbleed_wf=None, threads=1, name='subcortical_wf'):
+                        adult=True, microbleed_wf=None, threads=1, name='subcortical_wf'):
     """Return a workflow that finds the deep nuclei and makes the table of their values.
 
     Parameters
@@ -29,6 +29,8 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
         The maps that will be connected, in their order.
     r2star_name : str
         Method of the R2* fit.
+    adult : bool
+        Whether the regions are expected to be as large as those of adults.
     microbleed_wf : Workflow, optional
         As from :func:`qsmbids.workflows.microbleeds.init_microbleed_wf`. It becomes a part, so that it knows the
         regions, and they know what does not count.
@@ -64,7 +66,7 @@ def init_subcortical_wf(source, *, voxel_size, voxels, identity, chi_names=(), s
                             dict(voxels=voxels, threads=threads))
     measure = numeric_node(
         RegionStatistics(voxel_size=voxel_size, chi_names=list(chi_names), separated_names=list(separated_names),
-                         r2star_name=r2star_name,
+                         r2star_name=r2star_name, adult=adult,
                          identity=dict(identity) | {'seg_source': source.rung, 'atlas': source.name}),
         'measure', buffers=20 + len(chi_names) + len(separated_names), voxels=voxels)
     workflow.connect([

@@ -42,6 +42,13 @@ def test_what_is_as_expected_passes(labels):
     assert found['Caudate_L'].state == found['Caudate_R'].state == found['Pallidum_L'].state == 'pass'
 
 
+def test_no_child_is_judged_by_the_volumes_of_adults(labels):
+    small = np.where(labels == BY_NAME['Caudate_L'].index, 0, labels)
+    small[10:13, 10:13, 10:13] = BY_NAME['Caudate_L'].index
+    assert any('mL' in reason for reason in judged(small)['Caudate_L'].reasons)
+    assert not any('mL' in reason for verdict in judged(small, adult=False).values() for reason in verdict.reasons)
+
+
 def test_what_is_not_there_says_whether_it_could_have_been(labels):
     known = [BY_NAME[name].index for name in ('Caudate_L', 'Putamen_L')]
     found = judged(labels, known=known)

@@ -60,7 +60,7 @@ def show(axis, plane, title='', limits=(None, None), **options):
 
 def draw_chi(folder):
     chi = volume(process(head_of_pipeline(folder)), 'desc-tv_Chimap')
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6))
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout='constrained')
     for axis, cut in zip(axes, PIPELINE_CUTS.values()):
         show(axis, chi[cut], limits=(-.1, .15))
     return figure
@@ -81,7 +81,7 @@ def draw_outputs(folder):
             'desc-tv_Chimap, ppm': (volume(out, 'desc-tv_Chimap'), (-.1, .15)),
             'desc-arlo_R2starmap, 1/s': (volume(out, 'desc-arlo_R2starmap'), (0, 60)),
             'desc-clear_minIP': (volume(out, 'desc-clear_minIP'), (.2, 1.1))}
-    figure, axes = plt.subplots(2, 5, figsize=(13, 6.2))
+    figure, axes = plt.subplots(2, 5, figsize=(13, 6.8), layout='constrained')
     for axis, (name, (values, limits)) in zip(axes.flat, maps.items()):
         show(axis, values[cut], name, limits)
     chi = maps['desc-tv_Chimap, ppm'][0]
@@ -105,7 +105,8 @@ def draw_backgrounds(folder):
     truth = np.load(head_of_pipeline(folder).parent / 'truth.npz')
     mask, local, total = truth['mask'], truth['local'], truth['field']
     cut = PIPELINE_CUTS['axial']
-    figure, axes = plt.subplots(2, 1 + len(BACKGROUND), figsize=(2.1 * (1 + len(BACKGROUND)), 4.8))
+    figure, axes = plt.subplots(2, 1 + len(BACKGROUND), figsize=(2.1 * (1 + len(BACKGROUND)), 5.2),
+                                layout='constrained')
     show(axes[0, 0], np.where(mask, total, 0)[cut], 'total field', (-1, 1))
     show(axes[1, 0], np.where(mask, local, 0)[cut], 'true local field', (-.03, .03))
     for axis, (name, method) in zip(axes[:, 1:].T, BACKGROUND.items()):
@@ -124,8 +125,7 @@ def main():
     parser.add_argument('--folder', type=Path, default=Path(tempfile.gettempdir()) / 'qsmbids-benchmark')
     options = parser.parse_args()
     figure = drawings[options.which](options.folder)
-    figure.tight_layout(pad=.3)
-    figure.savefig(options.picture, dpi=80)
+    figure.savefig(options.picture, dpi=80, bbox_inches='tight')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,16 @@
-"""The page of a cohort: how long it takes to write and to open, and how large it is.
+"""The page of a cohort: how long it takes to write and to open, and how large it is; pictures of it and of a page.
 
     python benchmarks/reports.py [--participants 500] [--folder DIR]
+    python benchmarks/reports.py --page OUT/sub-01.html [--pictures docs/images]
 
 Derivatives of a cohort are made up, without volumes but for one brain mask: three scanners, ages of 20 to 80, values of
 regions that grow with age, every twentieth scan far off in something, every fiftieth failed, microbleeds in a third.
 The group level then runs on them. "Opened" is from the address to the last table, distribution and heat map drawn, in
 headless Chromium; it is left out where Playwright or the browser are missing. On a machine that has other work to do,
 the seconds of the processors tell more than those of the clock.
+
+With ``--page`` the same is measured of the page of a participant: until it is drawn, until the volumes of its viewer
+are, and for a step through its slices with all overlays. ``--pictures`` writes how the pages look.
 """
 
 import argparse
@@ -15,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +39,7 @@ from qsmbids.reports.group import NAME, write_group_page
 from qsmbids.reports.status import IDENTITY, write_status
 
 SCANNERS = (('Siemens', 'Prisma', 3.), ('Philips', 'Ingenia', 3.), ('GE', 'Signa', 1.5))
+DRAWN = 'new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))'
 BOX = [[-70., -100., -60.], [70., 70., 75.]]
 
 
@@ -120,40 +125,83 @@ class Clock:
         return f'{time.perf_counter() - self.start[0]:7.2f} s {self._work() - self.start[1]:9.2f} s'
 
 
-def open_page(path):
-    """Return the times until a page is drawn, and of a change of the filter, as text; None without a browser."""
+@contextmanager
+def opened(path):
+    """Give a page in headless Chromium, and the times until it was drawn; None without a browser."""
     program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         program = None
     if program is None:
-        return None
-    drawn = 'new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))'
+        yield None
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=['--no-sandbox'])
         page = browser.new_page(viewport={'width': 1400, 'height': 1000})
         clock = Clock()
-        page.goto(path.as_uri())
-        page.evaluate(drawn)
-        opened, clock = str(clock), Clock()
-        page.locator('#filter').fill('siemens')
-        page.evaluate(drawn)
-        filtered = str(clock)
+        page.goto(path.absolute().as_uri())
+        page.evaluate(DRAWN)
+        print(f'{"page opened":36s} {clock}')
+        yield page
         browser.close()
-    return opened, filtered
+
+
+def browse_cohort(path, pictures):
+    """Print how long the page of a cohort takes to answer."""
+    with opened(path) as page:
+        if page is None:
+            return
+        clock = Clock()
+        page.locator('#filter').fill('siemens')
+        page.evaluate(DRAWN)
+        print(f'{"filter typed":36s} {clock}')
+        if pictures:
+            page.locator('#filter').fill('')
+            page.screenshot(path=pictures / 'group.png', full_page=True)
+
+
+def browse_participant(path, pictures):
+    """Print how long the page of a participant takes to answer."""
+    with opened(path) as page:
+        if page is None:
+            return
+        viewer, clock = page.locator('[data-viewer]').first, Clock()
+        viewer.scroll_into_view_if_needed()
+        viewer.locator('canvas').first.wait_for(state='visible')
+        page.evaluate(DRAWN)
+        print(f'{"viewer ready":36s} {clock}')
+        for box in viewer.locator('input[type="checkbox"]').all():
+            box.check()
+        viewer.locator('canvas').first.focus()
+        page.evaluate(DRAWN)
+        clock = Clock()
+        for _ in range(10):
+            page.keyboard.press('PageUp')
+            page.evaluate(DRAWN)
+        print(f'{"ten slices, all overlays":36s} {clock}')
+        if pictures:
+            page.keyboard.press('Home')
+            page.evaluate(DRAWN)
+            viewer.screenshot(path=pictures / 'viewer.png')
+    print(f'{"size of the page":36s} {path.stat().st_size / 1e6:7.2f} MB')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--participants', type=int, default=500)
     parser.add_argument('--folder', type=Path, default=Path(tempfile.gettempdir()) / 'qsmbids-reports')
+    parser.add_argument('--page', type=Path, help='page of a participant to measure instead')
+    parser.add_argument('--pictures', type=Path, metavar='DIR', help='where to put pictures of the pages')
     options = parser.parse_args()
+    print(f'{"":36s} {"clock":>9s} {"processors":>11s}')
+    if options.page:
+        browse_participant(options.page, options.pictures)
+        return
     folder = options.folder / str(options.participants)
     if not (folder / 'out').is_dir():
         make_cohort(folder, options.participants)
     out, raw = folder / 'out', folder / 'raw'
-    print(f'{"":36s} {"clock":>9s} {"processors":>11s}')
     clock = Clock()
     with redirect_stdout(io.StringIO()):
         if run(SimpleNamespace(output_dir=out, bids_dir=raw, longitudinal=False)):
@@ -163,8 +211,7 @@ def main():
     clock = Clock()
     write_group_page(out, __version__, people)
     print(f'{"page written":36s} {clock}')
-    if found := open_page(out / NAME):
-        print(f'{"page opened":36s} {found[0]}\n{"filter typed":36s} {found[1]}')
+    browse_cohort(out / NAME, options.pictures)
     print(f'{"size of the page":36s} {(out / NAME).stat().st_size / 1e6:7.2f} MB')
 
 

@@ -141,7 +141,7 @@
   }
 
   function strip(column) {
-    const found = levels($('by').value);
+    const found = levels($('by').value).filter(([, which]) => values(column, which).length);
     const height = 26 * found.length + 24, left = found.length > 1 ? 190 : 12, width = 760;
     const all = values(column, shown);
     const low = Math.min(...all), high = Math.max(...all), span = high - low || Math.abs(high) || 1;

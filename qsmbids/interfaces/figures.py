@@ -43,6 +43,8 @@ class DrawFiguresInputSpec(NumericInputSpec):
     minip = File(exists=True, desc='its minimum-intensity projection')
     chi = InputMultiObject(File(exists=True), desc='one map per method, ppm')
     chi_names = traits.List(traits.Str, desc='the methods, in the order of the maps')
+    companions = InputMultiObject(File(exists=True), desc='maps that networks make beside theirs, ppm')
+    companion_names = traits.List(traits.Str, desc='their names, in the order of the maps')
     separated = InputMultiObject(File(exists=True), desc='maps of positive and negative sources, ppm')
     separated_names = traits.List(traits.Str, desc='their names, in the order of the maps')
     regions = File(exists=True, desc='label map; outlined on the first map and on the magnitude')
@@ -80,6 +82,9 @@ class DrawFigures(NumericInterface):
             return self._pack(job, view)
         if job.figure == 'kernel':
             return _draw_kernel(job, self.inputs.b0_dir)
+        if job.figure == 'background':
+            field, mask = load_array(job.volume) - load_array(job.beside[0]), _open(job.beside[1]) > 0.5
+            return draw_figure('background', view, {'': field}, mask)
         if job.figure == 'microbleeds':
             return draw_lesions(_open(job.volume), load_image(job.volume).affine, brain, read_tsv(job.beside[0]))
         return _draw_regions(job, brain) if 'regions' in job.figure else _draw(job, view, brain)
@@ -100,6 +105,8 @@ class DrawFigures(NumericInterface):
         masks = {name: paths[name] for name in ('brain', 'reliable', 'qsm') if paths[name]}
         plan = {'magnitude': _Job('magnitude', paths['magnitude'], masks)}
         for name in ('phase', 'unwrapped', 'total_field', 'residual', 'local_field'):
+            if name == 'local_field' and all(paths[needed] for needed in ('total_field', 'local_field', 'qsm')):
+                plan['background'] = _Job('background', paths['total_field'], {}, (paths['local_field'], paths['qsm']))
             if paths[name]:
                 figure = name.replace('_', '')
                 trusted = masks if name == 'residual' else {}
@@ -111,6 +118,8 @@ class DrawFigures(NumericInterface):
                 plan[f'kernel{method}'] = _Job('kernel', path, {}, (paths['local_field'], paths['qsm']))
         for name, path in zip(given(self.inputs.separated_names, []), given(self.inputs.separated, [])):
             plan[f'chi{name}'] = _Job('chi', path, {})
+        for name, path in zip(given(self.inputs.companion_names, []), given(self.inputs.companions, [])):
+            plan[f'companion{name}'] = _Job('companion', path, {})
         if regions := given(self.inputs.regions):
             if given(self.inputs.chi):
                 plan['regionschi'] = _Job('regionschi', self.inputs.chi[0], {}, (regions,))
@@ -156,10 +165,10 @@ def _draw_kernel(job, b0_dir):
 
 def _draw_regions(job, brain):
     """Return the outlines of the structures on a volume, around the nuclei."""
-    labels, volume = _open(job.beside[0]), _open(job.volume)
+    labels, volume = np.asarray(_open(job.beside[0]), np.uint8), _open(job.volume)
     outlines = {}
     for name, structure in STRUCTURES.items():
-        region = np.isin(labels, (structure.index, structure.index + structure.paired))
+        region = (labels == structure.index) | (labels == structure.index + structure.paired)
         if region.any():
             outlines[name] = region
     nuclei = (labels > 0) & (labels != CSF)

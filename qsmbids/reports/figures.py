@@ -83,6 +83,11 @@ FIGURES = {
         'sinuses, in large vessels and at the rim. Bright patches elsewhere are motion, flow or unwrapping errors; a '
         'bright brain as a whole points to a phase offset between the echoes.',
         'relative', (0.0, 0.6)),
+    'background': Figure(
+        'Background field that was removed',
+        'Total less local field. It should be smooth and know nothing of anatomy: veins, nuclei or the cortex in it '
+        'are field of the tissue that was removed with the background, and values in the map are too small there.',
+        'ppm', colours='RdBu_r'),
     'localfield': Figure(
         'Local field',
         'Veins, nuclei and the cortex should stand out on an even grey. Broad shading from one side of the brain to '
@@ -94,6 +99,12 @@ FIGURES = {
         'the wrong sign (--phase-sign). Streaks that cross the brain at a slant come from errors at their tip; a '
         'cloudy, shaded map comes from background that was left; a flat one from too much regularisation.',
         'ppm', (-0.1, 0.1), masked=False),
+    'companion': Figure(
+        'How far the map of the network may be trusted',
+        'Uncertainty: SD of the map over the ways to turn over its axes. Departure: the map less its own projection on '
+        'the measured field. Grey is good; where either is as large as the contrast of the map, the network made it '
+        'up.',
+        'ppm', (-0.05, 0.05), masked=False),
     'regionschi': Figure(
         'Regions on the susceptibility',
         'Each line should follow the rim of its nucleus on both sides. A line beside its nucleus, or a nucleus of one '

@@ -89,7 +89,7 @@ _METRICS = {
     'flag': ('Map against its field ({}): 0 good, 1 doubtful, 2 bad', ''),
 }
 # Kinds of figures that there are one of for each susceptibility map.
-_OF_MAPS = ('chi', 'kernel')
+_OF_MAPS = ('chi', 'companion', 'kernel')
 _REFERENCES = {'wholebrain': 'whole brain', 'csf': 'ventricular fluid', 'none': 'none: as the inversion left it'}
 _SCANNER = {'Manufacturer': 'Vendor', 'ManufacturersModelName': 'Model', 'SoftwareVersions': 'Software',
             'MRAcquisitionType': 'Kind', 'RepetitionTime': 'Repetition time, s', 'FlipAngle': 'Flip angle, degrees',

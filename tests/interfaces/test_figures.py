@@ -10,8 +10,8 @@ import pytest
 
 from qsmbids.interfaces.figures import DrawFigures
 
-NAMES = ['magnitude', 'phase', 'unwrapped', 'totalfield', 'residual', 'localfield', 'chitv', 'chirts', 'kerneltv',
-         'kernelrts', 'viewer', 'r2star', 'csf']
+NAMES = ['magnitude', 'phase', 'unwrapped', 'totalfield', 'residual', 'background', 'localfield', 'chitv', 'chirts',
+         'kerneltv', 'kernelrts', 'viewer', 'r2star', 'csf']
 
 
 @pytest.fixture
@@ -50,6 +50,24 @@ def test_all_figures_have_their_names_and_order(images, tmp_path):
     assert found['chitv'] == folder / 'sub-01_run-1_desc-chitv_figure.png'
 
 
+def test_maps_beside_that_of_a_network_have_figures(images, tmp_path):
+    found = draw(tmp_path, **images, companions=images['chi'], companion_names=['xuncertainty', 'xdeparture'])
+    assert [name for name in found if name not in NAMES] == ['companionxuncertainty', 'companionxdeparture']
+
+
+def test_the_background_is_what_both_fields_differ_by(images, tmp_path):
+    other = nibabel.load(images['total_field'])
+    pictures = []
+    for number, shift in enumerate((0, 0.5)):
+        rng = np.random.default_rng(5)
+        tissue = (rng.normal(size=other.shape) + shift * np.arange(other.shape[0])[:, None, None]).astype(np.float32)
+        for name, volume in (('local_field', tissue), ('total_field', tissue + other.get_fdata())):
+            images[name] = str(tmp_path / f'{name}{number}.nii')
+            nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), other.affine), images[name])
+        pictures.append(draw(tmp_path / str(number), **images)['background'].read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 def test_what_is_missing_is_left_out(images, tmp_path):
     minimal = {name: images[name] for name in ('magnitude', 'brain')}
     assert list(draw(tmp_path / 'a', **minimal)) == ['magnitude']
@@ -82,4 +100,4 @@ def test_only_what_changed_or_was_deleted_is_drawn_again(images, tmp_path):
     again = draw(tmp_path / 'out', **images)
     assert list(again) == NAMES
     drawn = {desc for desc, path in again.items() if path.stat().st_mtime_ns != stamps[desc]}
-    assert drawn == {'chirts', 'r2star', 'csf', 'localfield', 'kerneltv', 'kernelrts'}
+    assert drawn == {'chirts', 'r2star', 'csf', 'background', 'localfield', 'kerneltv', 'kernelrts'}

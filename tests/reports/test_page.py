@@ -26,7 +26,7 @@ SETTINGS = {'preset': 'none', 'unwrapping': 'romeo', 'phase_offset': 'mcpc3ds', 
             'phase_sign': 'auto', 'residual_threshold': 0.3, 'background': 'vsharp', 'inversion': ('tv', 'rts'),
             'inversion_lambda': None, 'reference': 'wholebrain', 'relaxometry': 'arlo', 'level': 'full'}
 # Kinds of figures that there are two of, for two maps.
-OF_MAPS = ('chi', 'kernel')
+OF_MAPS = ('chi', 'companion', 'kernel')
 IMAGES = len(FIGURES) + len(OF_MAPS)
 COMPLETE = {'state': 'complete', 'reason': '', 'crashfile': ''}
 

@@ -196,6 +196,15 @@ def test_lbv_gives_back_a_field_that_is_zero_on_the_surface(small):
     assert np.allclose(found, local, atol=1e-4)
 
 
+def test_peeled_layers_are_as_if_they_had_not_been_in_the_mask(small):
+    field, mask = small[0], small[1]
+    peeled = remove_background_lbv(field, mask, (1, 1, 1), peel=2)
+    smaller = remove_background_lbv(field, ndimage.binary_erosion(mask, iterations=2), (1, 1, 1))
+    assert all(np.array_equal(one, other) for one, other in zip(peeled, smaller))
+    with pytest.raises(ValueError, match='peel is -1'):
+        remove_background_lbv(field, mask, (1, 1, 1), peel=-1)
+
+
 def test_ismv_reaches_the_fixed_point_of_its_iteration(small):
     field, mask = small
     found, eroded = remove_background_ismv(field, mask, (1, 1, 1), radius=3)

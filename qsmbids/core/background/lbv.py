@@ -7,7 +7,8 @@ from qsmbids.core.checks import check_mask, check_positive, check_volume, check_
 from qsmbids.core.grid import bounding_box
 
 
-def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), tol=1e-4, max_iterations=1000):
+def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), peel=0, tol=1e-4,
+                          max_iterations=1000):
     """Remove the background field by solving the Laplacian boundary value problem.
 
     The outermost layer of the mask is taken for all background; the local field is zero there, and inside has the
@@ -23,6 +24,9 @@ def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), tol=1
         mm.
     b0_dir : sequence of float
         Not used: the Laplacian has no direction.
+    peel : int, default 0
+        Layers of voxels that are taken off the mask first. The field of what lies next to the border is taken for
+        background, and its error reaches deep; a few layers less make the local field right, and the map smaller.
     tol : float, default 1e-4
         Stop when the residual of the Laplacian is below this part of its start.
     max_iterations : int, default 1000
@@ -32,13 +36,13 @@ def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), tol=1
     local : ndarray, float32, shape (nx, ny, nz)
         Field of the sources inside the mask, in ppm; zero outside the returned mask.
     mask : ndarray of bool, shape (nx, ny, nz)
-        The voxels of the given mask that have all six neighbours in it.
+        The voxels of the given mask, without what was peeled off, that have all six neighbours in it.
 
     Raises
     ------
     ValueError
-        If shapes differ, the field is not finite inside the mask, the mask is empty or two voxels thin everywhere, or
-        a parameter is not positive.
+        If shapes differ, the field is not finite inside the mask, the mask is empty or nothing is left of it, `peel`
+        is negative, or another parameter is not positive.
 
     Notes
     -----
@@ -53,6 +57,8 @@ def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), tol=1
     field = check_volume('field', field, mask)
     voxel_size = check_voxel_size(voxel_size)
     check_positive(tol=tol, max_iterations=max_iterations)
+    if peel != int(peel) or peel < 0:
+        raise ValueError(f'peel is {peel}, must be a whole number, 0 or more')
     box = bounding_box(mask)
     inner = tuple(slice(1, n + 1) for n in mask[box].shape)
     padded = tuple(n + 2 for n in mask[box].shape)
@@ -60,6 +66,8 @@ def remove_background_lbv(field, mask, voxel_size, *, b0_dir=(0., 0., 1.), tol=1
     inside[inner] = mask[box]
     values = np.zeros(padded, np.float32)
     np.copyto(values[inner], field[box], where=mask[box])
+    for _ in range(int(peel)):
+        inside = _core(inside)
     core = _core(inside)
     if not core.any():
         raise ValueError('mask has no voxel with all six neighbours in it, nothing is left inside its surface')

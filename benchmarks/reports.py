@@ -158,7 +158,9 @@ def browse_cohort(path, pictures):
         print(f'{"filter typed":36s} {clock}')
         if pictures:
             page.locator('#filter').fill('')
-            page.screenshot(path=pictures / 'group.png', full_page=True)
+            page.set_viewport_size({'width': 1200, 'height': 1500})
+            page.evaluate(DRAWN)
+            page.screenshot(path=pictures / 'group.png')
 
 
 def browse_participant(path, pictures):

@@ -293,10 +293,13 @@
   function paintHeat(canvas, places, outline, margin) {
     const {width, height} = canvas, pen = canvas.getContext('2d'), sigma = width / 28, reach = Math.ceil(3 * sigma);
     const heat = new Float32Array(width * height), image = pen.createImageData(width, height);
-    for (const [x, y] of places)
-      for (let b = Math.max(0, Math.round(y) - reach); b <= Math.min(height - 1, Math.round(y) + reach); b++)
-        for (let a = Math.max(0, Math.round(x) - reach); a <= Math.min(width - 1, Math.round(x) + reach); a++)
-          heat[b * width + a] += Math.exp(-((a - x) ** 2 + (b - y) ** 2) / (2 * sigma ** 2));
+    const bell = Float32Array.from({length: 2 * reach + 1}, (_, n) => Math.exp(-((n - reach) ** 2) / (2 * sigma ** 2)));
+    for (const [x, y] of places) {
+      const [left, low] = [Math.round(x) - reach, Math.round(y) - reach];
+      for (let b = Math.max(0, low); b <= Math.min(height - 1, low + 2 * reach); b++)
+        for (let a = Math.max(0, left), row = b * width; a <= Math.min(width - 1, left + 2 * reach); a++)
+          heat[row + a] += bell[b - low] * bell[a - left];
+    }
     const top = heat.reduce((most, value) => Math.max(most, value), 1);
     heat.forEach((value, n) => {
       const share = Math.sqrt(value / top);

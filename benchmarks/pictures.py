@@ -3,9 +3,9 @@
     python benchmarks/pictures.py {chi,outputs,backgrounds} PICTURE [--folder DIR]
 
 chi: the map of the head of `pipeline.py` by the default chain. outputs: one slice of what a participant of
-`qsmbids-simulate` with three microbleeds gets. backgrounds: the local field of the head of `pipeline.py` by every method
-of background removal, from its true total field in its true mask, and the error of each. Data sets and derivatives stay
-in the folder; what exists is used again.
+`qsmbids-simulate` with three microbleeds gets. backgrounds: the local field of the head of `pipeline.py` by every
+method of background removal, from its true total field in its true mask, and the error of each. Data sets and
+derivatives stay in the folder; what exists is used again.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/transcript.py {quickstart,tree,dryrun}
 
-quickstart: both levels on data/testbids into an empty build/demo. tree: the files that lie there afterwards, those of one
-participant. dryrun: what a run would take.
+quickstart: both levels on data/testbids into an empty build/demo. tree: the files that lie there afterwards, those of
+one participant. dryrun: what a run would take.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def print_folder(folder, depth):
     """Print what a folder holds; of the participants, one session of the first is shown."""
     for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         print('    ' * depth + path.name + ('/' if path.is_dir() else ''))
-        if path.is_dir() and path.name not in ('sub-02', 'sub-03', 'ses-followup', 'logs'):
+        if path.is_dir() and path.name not in ('sub-02', 'sub-03', 'ses-followup', 'logs', 'figures'):
             print_folder(path, depth + 1)
 
 

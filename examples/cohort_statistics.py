@@ -2,8 +2,8 @@
 
     python examples/cohort_statistics.py [FOLDER] [PARTICIPANTS]
 
-Simulates a cohort of which every second participant has Parkinson's disease (3 mm voxels, to be quick), runs both levels
-of qsmbids on it, and compares the groups. With a cohort of your own begin at `study`.
+Simulates a cohort of which every second participant has Parkinson's disease (3 mm voxels, to be quick), runs both
+levels of qsmbids on it, and compares the groups. With a cohort of your own begin at `study`.
 """
 
 import sys
@@ -39,7 +39,8 @@ def study(table, picture, shuffles=10_000):
     rng = np.random.default_rng(0)
     figure, axes = plt.subplots(1, len(NUCLEI), figsize=(11, 3))
     print(f'{len(rows)} participants, {patient.sum():.0f} patients\n')
-    print(f'{"nucleus":16s} {"n":>3s} {"patients":>9s} {"controls":>9s} {"at one age":>11s} {"d":>6s} {"p":>7s}   (chi, ppb)')
+    print(f'{"nucleus":16s} {"n":>3s} {"patients":>9s} {"controls":>9s} {"at one age":>11s} {"d":>6s} {"p":>7s}'
+          '   (chi, ppb)')
     for axis, name in zip(axes, NUCLEI):
         # Both sides; a region without a trusted value is n/a in the table, and left out here.
         chi = 1000 * rows[[f'chi_mean_{name}_{side}' for side in 'LR']].mean(axis=1, skipna=False).to_numpy()
@@ -51,7 +52,8 @@ def study(table, picture, shuffles=10_000):
         chance = [abs(effect(chi[known], rng.permutation(patient[known]), age[known])[0]) for _ in range(shuffles)]
         p = (1 + np.sum(np.array(chance) >= abs(difference))) / (1 + shuffles)
         means = [chi[known & (patient == group)].mean() for group in (1, 0)]
-        print(f'{name:16s} {known.sum():3d} {means[0]:9.1f} {means[1]:9.1f} {difference:11.1f} {difference / spread:6.2f} {p:7.4f}')
+        print(f'{name:16s} {known.sum():3d} {means[0]:9.1f} {means[1]:9.1f} {difference:11.1f} '
+              f'{difference / spread:6.2f} {p:7.4f}')
         for group, colour in ((0, '#377eb8'), (1, '#e41a1c')):
             axis.plot(age[patient == group], chi[patient == group], 'o', color=colour,
                       label=('control', 'patient')[group])

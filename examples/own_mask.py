@@ -3,8 +3,8 @@
     python examples/own_mask.py [FOLDER]
 
 The scan is a simulated head, so that the truth is known. A mask that ends with the tissue costs the map its rim, unless
-the field is computed some way beyond it (`mask_margin`, `--mask-margin`): at least a voxel, so that the default of 2 mm is
-not enough for voxels of 3 mm.
+the field is computed some way beyond it (`mask_margin`, `--mask-margin`): at least a voxel, so that the default of 2 mm
+is not enough for voxels of 3 mm.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     python examples/train.py [FOLDER] [STEPS]
 
-Here with a network that is far too small, for a few steps, to show the way in a minute. What comes along was trained for
-about an hour (the recipes in qsmbids/training/recipes). Stopped at any time, the same command goes on.
+Here with a network that is far too small, for a few steps, to show the way in a minute. What comes along was trained
+for about an hour (the recipes in qsmbids/training/recipes). Stopped at any time, the same command goes on.
 """
 
 import sys

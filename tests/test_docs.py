@@ -1,6 +1,7 @@
 """The documentation: its examples run, its links lead somewhere, and nothing that a user can choose is left out."""
 
 import argparse
+import ast
 import doctest
 import importlib.util
 import re
@@ -115,6 +116,22 @@ def test_roles_and_includes_lead_somewhere(path, generated):
     for name in re.findall(r'\{ref\}`(?:[^`<]*<)?([^`>]+)>?`', '\n'.join([text, *made])):
         assert name in labels, name
     assert all(made), 'something generated is empty'
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    said = []
+    for path in PACKAGE.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                said.append(''.join(part.value if isinstance(part, ast.Constant) else '...' for part in node.values))
+    terms = re.findall(r'^(".+)\n:', (DOCS / 'troubleshooting.md').read_text(), re.MULTILINE)
+    messages = [message for term in terms for message in re.findall(r'"([^"]+)"', term)]
+    assert len(messages) > 15
+    for message in messages:
+        parts = [part.strip() for part in message.split('...') if part.strip()]
+        assert any(all(part in text for part in parts) for text in said), message
 
 
 def test_every_option_has_its_why(generated):

@@ -106,6 +106,18 @@ def test_memory_and_threads_are_stated(acquisition, build):
     assert next(n for n in build([small])[0]._get_all_nodes() if n.name == 'invert_tv').mem_gb < 0.4
 
 
+@pytest.mark.parametrize('settings, drawn', [
+    ({'inversion': ('tv', 'pocsnet2')}, True), ({'inversion': ('tv',)}, False),
+    ({'inversion': ('pocsnet2',), 'two_pass': True}, False)], ids=str)
+def test_what_networks_make_beside_their_map_is_drawn(acquisition, build, settings, drawn):
+    graph = build([acquisition[0]], **settings)[0]._create_flat_graph()
+    draw = next(node for node in graph.nodes() if node.name == 'draw')
+    connected = {target for _, _, data in graph.in_edges(draw, data=True) for _, target in data['connect']}
+    assert ('companions' in connected) == drawn
+    if drawn:
+        assert draw.inputs.companion_names == companion_maps(settings['inversion'])
+
+
 def test_threads_are_no_part_of_a_result(acquisition, build, tmp_path):
     hashes = []
     for threads in (1, 2):

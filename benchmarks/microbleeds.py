@@ -63,7 +63,7 @@ def main():
         for chain in options.chains:
             paths = list(maps(options, chain))
             for grading in options.gradings:
-                report(f'{chain}, graded by {grading}', take_all(paths, grading, options))
+                report(f'{chain}, graded by {grading}', take_all(paths, grading, options), paths)
 
 
 def maps(options, chain):
@@ -174,7 +174,7 @@ def in_range(row):
     return row['diameter_mm'] / 2 >= LEAST_RADIUS and row['chi_ppm'] >= LEAST_CHI
 
 
-def report(title, heads):
+def report(title, heads, paths):
     """Print the tables of one chain and grading."""
     everything, scored = ([score(found, truth, *which) for found, truth, _ in heads] for which in ((), (in_range,)))
     print(f'\n{title}: {len(heads)} scans, {sum(len(bleeds) for *_, bleeds in everything)} microbleeds, '
@@ -190,6 +190,7 @@ def report(title, heads):
               f'{of_all.sensitivity:10.3f}{interval(of_all):>16}')
     for name, least in (('possible', POSSIBLE), ('definite', DEFINITE)):
         print_at(name, least, heads, scored)
+    print_heads(scored, paths)
     print_bins(everything)
     print_classes(heads)
     print_moments(scored)
@@ -219,6 +220,14 @@ def print_at(name, least, heads, scored):
              for kind, which in (('with lesions', ~empty), ('without', empty)) if which.any()]
     print(f'{name} ({least} or more): sensitivity {hits.sum() / max(total.sum(), 1):.3f} '
           f'({bootstrapped(hits, total)}), false positives {" and ".join(rates)}')
+
+
+def print_heads(scored, paths):
+    """Print what of each scan counts at the score of possible ones."""
+    for (detections, _, bleeds), path in zip(scored, paths):
+        counted = detections.hits[detections.scores >= POSSIBLE]
+        print(f'{path.name.split("_seed")[0]:>12} {"lesions" if bleeds else "none":>8}: {counted.sum():3d} of '
+              f'{len(bleeds):2d} found, {(~counted).sum():3d} false')
 
 
 def print_bins(scored):

@@ -43,6 +43,7 @@ class Config:
     atlas: str | None = None
     longitudinal: bool = False
     microbleeds: bool = True
+    microbleed_grading: str = 'network'
     # Which output
     level: str = 'full'
     output_spaces: tuple = ('native',)

@@ -146,6 +146,8 @@ def _add_methods(group):
     group.add_argument('--microbleeds', action=argparse.BooleanOptionalAction,
                        help='find microbleeds and calcifications, table them, and leave them out of the values of '
                             'regions; research use only, not a diagnosis [yes]')
+    group.add_argument('--microbleed-grading', choices=('network', 'rules'),
+                       help='what tells microbleeds, calcifications and what is neither apart [network]')
     group.add_argument('--swi', action=argparse.BooleanOptionalAction,
                        help='susceptibility-weighted images and their minimum-intensity projections, with --level full '
                             '[yes]')

@@ -51,6 +51,8 @@ def build_parser():
     microbleeds.add_argument('--swi', type=Path, help='susceptibility-weighted image, in the place of --r2star')
     microbleeds.add_argument('--dseg', type=Path, help='label map of the deep nuclei; indices as in the TSV beside it, '
                                                        "FreeSurfer's without one")
+    microbleeds.add_argument('--grading', default='cmb', metavar='rules|WEIGHTS',
+                             help='rules, or the network: weights that come along, or a file [cmb]')
     for step in (unwrap, field):
         step.add_argument('--phase', type=Path, nargs='+', required=True,
                           help='one 4D file of all echoes, or one file per echo: 3D, or 4D with uncombined channels')
@@ -239,17 +241,18 @@ def run_segment(options):
 
 def run_microbleeds(options):
     from qsmbids.files import write_json
-    from qsmbids.interfaces.microbleeds import SIDECARS, take_census, write_census
+    from qsmbids.interfaces.microbleeds import SIDECARS, grading, take_census, write_census
     inputs = {'chi': options.chi, 'r2star': options.r2star, 'weighted': options.swi}
     if not any(inputs.values()):
         raise ValueError('give --chi, or --r2star or --swi without it')
-    census = take_census(options.mask, regions=options.dseg, **inputs)
+    graded, classify = grading(None if options.grading == 'rules' else options.grading, options.chi)
+    census = take_census(options.mask, regions=options.dseg, **inputs, classify=classify)
 
     def name(suffix, extension):
         return options.output.with_name(f'{options.output.name}_{suffix}{extension}')
 
     write_census(census, name, options.mask)
-    said = {'Inputs': [kind for kind, path in inputs.items() if path], 'LowConfidence': census.low_confidence}
+    said = {'Inputs': [kind for kind, path in inputs.items() if path], 'LowConfidence': census.low_confidence} | graded
     for suffix, sidecar in SIDECARS.items():
         write_json(name(suffix, '.json'), sidecar | (said if suffix not in ('lesions', 'counts') else {}))
     if census.low_confidence:

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from qsmbids.core.blobs import fill_outside, find_blobs
 from qsmbids.core.blobshape import measure_blobs
 from qsmbids.core.labels import BY_INDEX, CSF
-from qsmbids.core.lesiongrade import LEAST_KNOWN, without_doubles
+from qsmbids.core.lesiongrade import DARKEST, LEAST_KNOWN, without_doubles
 from qsmbids.core.lesiongrid import WorkingGrid
 from qsmbids.core.separation import RELAXIVITY
 
@@ -20,7 +20,6 @@ THRESHOLD = .05            # least response, ppm
 TYPICAL_SPREAD = .025      # 1.4826 times the median absolute deviation of a map of the brain, ppm
 AMPLITUDES = .7, 2.        # how far the spread of a map may move the thresholds
 FLUID_R2STAR = 5.          # 1/s
-DARKEST = .7               # ppm, over the median: beyond it R2* is noise
 
 _COLUMNS = ('mean', 'ring', 'spread', 'contrast', 'volume', 'diameter', 'sphericity', 'elongation', 'tail',
             'parenchyma')

@@ -12,6 +12,8 @@ References
 import numpy as np
 from scipy.spatial import cKDTree
 
+from qsmbids.core.separation import RELAXIVITY
+
 CLASSES = {'cmb': 'microbleed', 'calcification': 'calcification, diamagnetic', 'vessel': 'vein',
            'deep_iron': 'iron of a deep nucleus', 'artifact': 'streak, edge or noise'}
 LISTED, POSSIBLE, DEFINITE = .2, .5, .8
@@ -36,6 +38,9 @@ LARGE_MM = 4., 6.
 FEW, UNSURE = (4, 1), .8   # voxels of a region: what is one voxel needs 1.8 times the contrast
 OPEN_SCORE, NO_DECAY_SCORE = .4, .4
 DECAY = -2., 8.            # R2* over the tissue around, 1/s
+DARKEST = .7               # ppm that R2* shows, over the median: beyond it is noise
+# The same over what the susceptibility would make it; what is left of the score of a speck in a map without any.
+DECAY_SHARE, SPECK_MARK = (.05, .35), .2
 _PLAIN = ('blobness', 'sphericity', 'elongation', 'tail', 'diameter', 'parenchyma', 'edge')
 
 
@@ -100,8 +105,20 @@ def grade(blobs, amplitude, steps, shares=None):
     """
     judged = [judge(blob, amplitude) for blob in blobs]
     if shares is None:
-        return [(kind, score * mark) for (kind, score), mark in zip(judged, shadow_marks(blobs, steps))]
+        return [(kind, score * mark * decay_mark(blob))
+                for (kind, score), mark, blob in zip(judged, shadow_marks(blobs, steps), blobs)]
     return [_by_network(blob, *ruled, *map(float, share[:2])) for blob, ruled, share in zip(blobs, judged, shares)]
+
+
+def decay_mark(blob):
+    """Return by what to multiply the score of a blob whose R2* is not what its susceptibility would make it.
+
+    An error of the field makes specks in a map, but no decay.
+    """
+    if blob.source != 'chi' or blob.decay is None:
+        return 1.
+    share = blob.decay / (RELAXIVITY * min(blob.contrast, DARKEST))
+    return SPECK_MARK + (1 - SPECK_MARK) * ramp(share, *DECAY_SHARE)
 
 
 def _by_network(blob, ruled, score, bleed, stone):

@@ -16,8 +16,8 @@ COLUMNS = {
        for axis, way in (('x', 'to the right'), ('y', 'to the front'), ('z', 'to the top'))},
     'space': ('Space of the coordinates', None),
     'class': (f'What it is most probably. {PURPOSE}', None),
-    'probability': ('Score of the rules that it is of its class, 0 to 1: how far it meets them; no share of a count',
-                    None),
+    'probability': ('That it is of its class, 0 to 1. Of the network: calibrated on simulated scans with many lesions. '
+                    'Of the rules: how far it meets them, no share of a count', None),
     'certainty': (f'definite: {DEFINITE} or more; possible: {POSSIBLE} or more; unlikely: below, not counted and not '
                   'in the mask', None),
     'volume_mm3': ('Volume of the region at half of the peak over the tissue around', 'mm3'),

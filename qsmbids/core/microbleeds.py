@@ -68,8 +68,8 @@ def find_microbleeds(chi, mask, affine, *, r2star=None, regions=None, classify=N
         Indices of :mod:`qsmbids.core.labels`.
     classify : callable, optional
         ``classify(scene, blobs)``, the probabilities that each is a microbleed, a calcification or neither, shape
-        (n, 3), as :func:`qsmbids.networks.lesions.lesion_classifier` gives it. Rules judge the blobs without it, and
-        what only R2* shows.
+        (n, 3), as :func:`qsmbids.networks.lesions.lesion_classifier` gives it. Rules judge without it, and where there
+        is no `chi`.
 
     Returns
     -------

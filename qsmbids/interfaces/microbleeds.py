@@ -16,10 +16,12 @@ from qsmbids.headers import check_grid, load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
 from qsmbids.interfaces.subcortical import translate
+from qsmbids.networks.shipped import sha256, shipped
 from qsmbids.segmentations import read_table
 
-METHOD = {'DetectionAlgorithm': 'Laplacian of Gaussian at five scales, rules for the shape of blobs and what is around',
+METHOD = {'DetectionAlgorithm': 'Laplacian of Gaussian at five scales',
           'Thresholds': {'listed': LISTED, 'possible': POSSIBLE, 'definite': DEFINITE}, 'IntendedUse': PURPOSE}
+RULES = 'rules for the shape of blobs and what is around'
 # Suffix of each file, and its sidecar.
 SIDECARS = {
     'mask': METHOD | {'Type': 'Lesion', 'Description': 'Definite and possible microbleeds'},
@@ -28,7 +30,28 @@ SIDECARS = {
     'lesions': describe_lesions(), 'counts': describe_counts()}
 
 
-def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None):
+def grading(weights, chi):
+    """Return how lesions are graded, for the sidecar, and the function that does it, None of rules.
+
+    Parameters
+    ----------
+    weights : str or None
+        Of the network; rules without.
+    chi : path or None
+        Susceptibility: without it rules grade.
+
+    Raises
+    ------
+    FileError
+        If the weights are missing or damaged.
+    """
+    if not weights or not chi:
+        return {'Grading': RULES}, None
+    from qsmbids.networks.lesions import lesion_classifier
+    return {'Grading': f'network {weights}', 'WeightsSHA256': sha256(shipped(weights))}, lesion_classifier(weights)
+
+
+def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, classify=None):
     """Return the census of NIfTI files on one grid.
 
     Parameters
@@ -39,6 +62,8 @@ def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None):
         Susceptibility; R2* or, in its place, a weighted image.
     regions : path, optional
         Label map; its indices are those of the TSV beside it, or else FreeSurfer's.
+    classify : callable, optional
+        Of :func:`grading`.
 
     Raises
     ------
@@ -59,7 +84,7 @@ def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None):
         table = Path(f'{str(regions).removesuffix(".gz").removesuffix(".nii")}.tsv')
         volumes['regions'] = translate(np.rint(volumes['regions']).astype(np.int32),
                                        read_table(table if table.is_file() else None))
-    return find_microbleeds(volumes.pop('chi', None), brain, affine, **volumes)
+    return find_microbleeds(volumes.pop('chi', None), brain, affine, **volumes, classify=classify)
 
 
 def write_census(census, name, like):
@@ -93,6 +118,7 @@ class FindMicrobleedsInputSpec(NumericInputSpec):
     chi = File(exists=True, desc='ppm')
     r2star = File(exists=True, desc='1/s')
     regions = File(exists=True, desc='indices of the table of labels')
+    weights = traits.Str(desc='of the network that grades; rules without')
 
 
 class FindMicrobleedsOutputSpec(TraitedSpec):
@@ -115,10 +141,12 @@ class FindMicrobleeds(NumericInterface):
         images = {name: path for name in ('chi', 'r2star') if (path := given(getattr(chosen, name)))}
         regions = load_array(chosen.regions, np.uint8) if given(chosen.regions) else None
         mask, affine = load_mask(chosen.mask), load_image(chosen.mask).affine
+        said, classify = grading(given(chosen.weights), images.get('chi'))
         census = find_microbleeds(load_array(images['chi']) if 'chi' in images else None, mask, affine, regions=regions,
-                                  r2star=load_array(images['r2star']) if 'r2star' in images else None)
+                                  r2star=load_array(images['r2star']) if 'r2star' in images else None,
+                                  classify=classify)
         self._results |= write_census(
             census, lambda suffix, extension: folder / f'{suffix}{extension.removesuffix(".gz")}', chosen.mask)
         counts = {row['region']: row for row in count_lesions(census.lesions, census.located) if row['class'] == 'cmb'}
-        self._results['metadata'] = {'Inputs': list(images), 'LowConfidence': census.low_confidence}
+        self._results['metadata'] = {'Inputs': list(images), 'LowConfidence': census.low_confidence} | said
         self._results['metrics'] = {f'microbleeds_{name}': counts['all'][name] for name in ('definite', 'possible')}

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from qsmbids.core.lesiongrade import LISTED
+from qsmbids.core.lesiongrade import LISTED, POSSIBLE
 from qsmbids.core.metrics import froc, match_lesions, near_by_distance
 from qsmbids.networks.lesionnet import CLASSES, FEATURES
 from qsmbids.networks.lesions import class_shares
@@ -38,9 +38,8 @@ class LesionValidationSet:
         Returns
         -------
         dict
-            sensitivity at one false positive per map; that of possible ones and their false positives, also in maps of
-            scans without any; entropy, cross-entropy of the fitted probabilities; score: 1 minus the mean sensitivity
-            at `RATES`.
+            sensitivity at one false positive per map; that of possible ones, and their false positives per map; entropy,
+            cross-entropy of the fitted probabilities; score: 1 minus the mean sensitivity at `RATES`.
         """
         calibrate(network, self.looks)
         shares = [class_shares(network, look['patches'], look['features']) for look in self.looks]
@@ -50,7 +49,7 @@ class LesionValidationSet:
         found = np.concatenate([share[here][np.arange(here.sum()), look['classes'][here]]
                                 for look, share, here in zip(self.looks, shares, clear)])
         sensitivities = [point.sensitivity for point in curve.points]
-        return {'sensitivity': sensitivities[-1], **_at(heads, .5),
+        return {'sensitivity': sensitivities[-1], **_at(heads, POSSIBLE),
                 'entropy': float(-np.log(np.maximum(found, 1e-6)).mean()),
                 'score': 1 - float(np.mean(sensitivities[:-1]))}
 
@@ -70,9 +69,7 @@ def _at(heads, least):
     hits, wrong, total = (np.array(values) for values in zip(*(
         ((head.hits & (head.scores >= least)).sum(), (~head.hits & (head.scores >= least)).sum(), head.lesions)
         for head in heads)))
-    empty = total == 0
-    return {'possible': float(hits.sum() / max(total.sum(), 1)), 'wrong': float(wrong.mean()),
-            'wrong_empty': float(wrong[empty].mean()) if empty.any() else float('nan')}
+    return {'possible': float(hits.sum() / max(total.sum(), 1)), 'wrong': float(wrong.mean())}
 
 
 def calibrate(network, looks):

@@ -35,7 +35,7 @@ WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
                    'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
                    'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'subcortical', 'atlas',
-                   'microbleeds', 'output_spaces', 'level')
+                   'microbleeds', 'microbleed_grading', 'output_spaces', 'level')
 _TOO_YOUNG = ('subcortical: the network that finds the regions learnt from the heads of adults, and this participant '
               'is {:.2g} years old; look at the outlines, or give regions with -d or --atlas')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
@@ -160,7 +160,8 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
         _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
     microbleed_wf = None
     if settings['microbleeds'] and (acquisition.has_phase or relaxometry_wf is not None):
-        microbleed_wf = init_microbleed_wf(**sizes)
+        microbleed_wf = init_microbleed_wf(grading=settings['microbleed_grading'] if acquisition.has_phase else 'rules',
+                                           **sizes)
     said = _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf, microbleed_wf)
     if microbleed_wf is not None:
         _add_microbleeds(workflow, acquisition, microbleed_wf, relaxometry_wf)

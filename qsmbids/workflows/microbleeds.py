@@ -6,13 +6,14 @@ from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 FILES = ('mask', 'dseg', 'labels', 'probseg', 'lesions', 'counts')
 
 
-def init_microbleed_wf(*, voxels, threads=1, name='microbleed_wf'):
+def init_microbleed_wf(*, voxels, grading='network', threads=1, name='microbleed_wf'):
     """Return a workflow that takes the census of microbleeds.
 
     Parameters
     ----------
     voxels : int
         Voxels of one volume, for the memory.
+    grading : {'network', 'rules'}
     threads : int
 
     Inputs
@@ -30,12 +31,16 @@ def init_microbleed_wf(*, voxels, threads=1, name='microbleed_wf'):
     metadata, metrics
     """
     workflow = DescribedWorkflow(name=name)
+    by = {'network': 'a network, trained on simulated scans, that sees the map around them and how far they meet rules',
+          'rules': 'rules'}[grading]
     workflow.__desc__ = ('Microbleeds and calcifications were found as extrema of the Laplacian of Gaussian of the '
-                         'susceptibility and graded by rules after those for readers [@greenberg2009]; this is for '
+                         f'susceptibility and graded by {by} after those for readers [@greenberg2009]; this is for '
                          'research use only and no diagnosis.')
     inputnode = fields('brain_mask', 'chi', 'r2star', 'regions', name='inputnode')
     outputnode = fields(*FILES, 'metadata', 'metrics', name='outputnode')
     find = numeric_node(FindMicrobleeds(), 'find', buffers=22, voxels=voxels, threads=threads)
+    if grading == 'network':
+        find.inputs.weights = 'cmb'
     workflow.connect([
         (inputnode, find, [('brain_mask', 'mask'), ('chi', 'chi'), ('r2star', 'r2star'), ('regions', 'regions')]),
         (find, outputnode, [(name, name) for name in (*FILES, 'metadata', 'metrics')])])

@@ -88,10 +88,18 @@ def graded(share, **changed):
 
 
 def test_without_a_network_the_rules_and_the_marks_of_neighbours_grade():
-    strong, beside = blob(contrast=1.5), blob(sign=-1, contrast=.3, centre=np.array([24., 20., 20.]))
+    strong = blob(contrast=1.5, decay=90.)
+    beside = blob(sign=-1, contrast=.3, centre=np.array([24., 20., 20.]))
     marks = shadow_marks([strong, beside], STEPS)
     assert grade([strong, beside], 1., STEPS) == [(kind, score * mark) for (kind, score), mark
                                                   in zip(map(judge, (strong, beside)), marks)]
+
+
+def test_a_strong_speck_without_decay_is_doubtful():
+    for contrast, decay, whole in ((.2, 10., True), (.8, 10., False), (.8, 60., True), (2.5, 60., True)):
+        score = grade([blob(contrast=contrast, decay=decay)], 1., STEPS)[0][1]
+        assert (score == 1) == whole and (whole or score < POSSIBLE)
+    assert grade([blob(contrast=.8, decay=None)], 1., STEPS)[0][1] == 1
 
 
 def test_a_network_grades_whatever_the_rules_say():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from qsmbids.files import FileError, read_tsv
-from qsmbids.interfaces.microbleeds import FindMicrobleeds, take_census
+from qsmbids.interfaces.microbleeds import RULES, FindMicrobleeds, grading, take_census
 
 AFFINE = np.diag([1., 1., 1., 1.])
 SHAPE = (40, 40, 36)
@@ -44,7 +44,7 @@ def test_the_node_writes_maps_and_tables_that_agree(scan, tmp_path, monkeypatch)
     counts = {(row['class'], row['region']): row for row in read_tsv(out.counts)}
     assert counts['cmb', 'all']['total'] == counts['calcification', 'all']['total'] == '1'
     assert out.metrics == {'microbleeds_definite': 1, 'microbleeds_possible': 0}
-    assert out.metadata == {'Inputs': ['chi', 'r2star'], 'LowConfidence': False}
+    assert out.metadata == {'Inputs': ['chi', 'r2star'], 'LowConfidence': False, 'Grading': RULES}
 
 
 def test_a_label_map_is_read_by_its_table_or_as_that_of_freesurfer(scan, tmp_path):
@@ -66,3 +66,18 @@ def test_a_weighted_image_alone_gives_low_confidence(scan):
 def test_another_grid_is_refused(scan):
     with pytest.raises(FileError, match='another grid'):
         take_census(scan / 'mask.nii', chi=scan / 'other.nii')
+
+
+def test_the_network_that_comes_along_finds_both_and_is_named(scan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    node = FindMicrobleeds(chi=str(scan / 'chi.nii'), mask=str(scan / 'mask.nii'), r2star=str(scan / 'r2star.nii'),
+                           weights='cmb')
+    out = node.run(cwd=str(tmp_path)).outputs
+    counted = [row['class'] for row in read_tsv(out.lesions) if row['certainty'] != 'unlikely']
+    assert counted == ['cmb', 'calcification']
+    assert out.metadata['Grading'] == 'network cmb' and len(out.metadata['WeightsSHA256']) == 64
+
+
+def test_rules_grade_where_there_is_no_susceptibility_or_no_network():
+    for weights, chi in (('cmb', None), (None, 'chi.nii'), ('', 'chi.nii')):
+        assert grading(weights, chi) == ({'Grading': RULES}, None)

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 
+PATIENCE = 180_000   # ms for a browser on a busy machine
+
+
 @pytest.fixture(scope='session')
 def sphere_truth():
     """A sphere of 1 ppm in nothing: its susceptibility, its analytic field, and the voxels that its surface touches."""
@@ -120,7 +123,8 @@ def browser():
     with playwright.sync_playwright() as running:
         try:
             # The sandbox refuses root, who tests in containers.
-            browser = running.chromium.launch(executable_path=program, args=['--no-sandbox'])
+            browser = running.chromium.launch(executable_path=program, args=['--no-sandbox'],
+                                                      timeout=PATIENCE)
         except playwright.Error as error:
             pytest.skip(f'{program} does not start here: {error}')
         yield browser
@@ -135,6 +139,7 @@ def visit(browser):
     def open_page(path, **options):
         contexts.append(browser.new_context(offline=True, **{'viewport': {'width': 1300, 'height': 900}} | options))
         page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
         page.requests, page.troubles = [], []
         page.on('request', lambda request: page.requests.append(request.url))
         page.on('console', lambda message: page.troubles.append(message.text)

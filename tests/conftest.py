@@ -124,7 +124,7 @@ def browser():
         try:
             # The sandbox refuses root, who tests in containers.
             browser = running.chromium.launch(executable_path=program, args=['--no-sandbox'],
-                                                      timeout=PATIENCE)
+                                              timeout=PATIENCE)
         except playwright.Error as error:
             pytest.skip(f'{program} does not start here: {error}')
         yield browser

@@ -89,6 +89,11 @@ def from_labels(path, seed, tesla, voxel):
 
 def from_phantom(folder, tesla, voxel):
     """Scan the challenge's head, nearest voxels, with a calcification of -3 ppm."""
+    return scan_head(phantom_sampler(folder, tesla), PHANTOM_SHAPE, (0, 0, 0), tesla, 1, voxel)
+
+
+def phantom_sampler(folder, tesla):
+    """Return what samples the challenge's head on a grid whose axes run to the right, front and top."""
     from qsmbids.simulation.head import Head
     from qsmbids.simulation.tissues import LABELS, TISSUES, Tissue, at_field_strength
     labels, inside = (np.rint(np.asarray(nibabel.load(folder / f'{name}.nii.gz').dataobj)).astype(int)
@@ -108,7 +113,7 @@ def from_phantom(folder, tesla, voxel):
         values = np.full(shape, LABELS['air'], np.uint8)
         values[np.ix_(*within)] = painted[np.ix_(*(at[known] for at, known in zip(near, within)))]
         return Head(values, chi[values], tissues)
-    return scan_head(sample, PHANTOM_SHAPE, (0, 0, 0), tesla, 1, voxel)
+    return sample
 
 
 def scan_head(sample, extent, middle, tesla, seed, voxel):

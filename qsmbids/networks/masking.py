@@ -7,15 +7,14 @@ from qsmbids.core.checks import check_voxel_size
 from qsmbids.core.masks import combine_echoes, component, fill_holes
 from qsmbids.networks.segmentation import canonical_axes
 from qsmbids.networks.segmenter import along_axes, resampling
-from qsmbids.networks.shipped import shipped
 from qsmbids.networks.unetr import STEP, mask_inputs
 from qsmbids.networks.weights import load_weights
 
 WINDOW = (80, 96, 80)
-"""Voxels of `STEP` that the network is trained to see at once; larger fields of view are searched for the brain first."""
+"""Voxels of `STEP` that the network is trained to see at once; in more than that the brain is looked for first."""
 
 
-def brain_mask_unetr(magnitude, voxel_size, *, affine=None, weights='brainmask'):
+def brain_mask_unetr(magnitude, voxel_size, *, weights, affine=None):
     """Find the brain in gradient-echo magnitudes by a network.
 
     The whole head is brought to voxels of `STEP`, where the network says which share of each is brain. Where more than
@@ -27,10 +26,10 @@ def brain_mask_unetr(magnitude, voxel_size, *, affine=None, weights='brainmask')
         Of a whole head, of a part of it, or of a brain that was extracted before.
     voxel_size : sequence of float
         mm.
+    weights : path
+        File that ``qsmbids-train brainmask`` made; none come with qsmbids.
     affine : array_like, shape (4, 4), optional
         Voxel to scanner; only the directions of the axes are used. They run to the right, front and top if not given.
-    weights : str
-        Name of weights that come with qsmbids, or the path of a file of your own.
 
     Returns
     -------
@@ -51,7 +50,7 @@ def brain_mask_unetr(magnitude, voxel_size, *, affine=None, weights='brainmask')
     Segmentation of brain MRI scans of any contrast and resolution without retraining. Med Image Anal 2023;86:102789.
     """
     image = combine_echoes(magnitude)
-    network, _ = load_weights(shipped(weights))
+    network, _ = load_weights(weights)
     return mask_with(network, image, check_voxel_size(voxel_size), affine)
 
 

@@ -1,7 +1,7 @@
 """The network that finds the brain in gradient-echo magnitudes, and what it is given.
 
-A compact UNETR: a transformer sees the whole head at once as patches of 20 mm, and convolutions bring what it knows back
-to the voxels. It works on voxels of `STEP`, axes to the right, front and top, on a head or on any part of one.
+A compact UNETR: a transformer sees the whole head at once as patches of 20 mm, and convolutions bring what it knows
+back to the voxels. It works on voxels of `STEP`, axes to the right, front and top, on a head or on any part of one.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from qsmbids.networks.backbones import CompactUNet, ResidualBlock, blocks_to_channels, channels_to_blocks, cropped, padded
+from qsmbids.networks.backbones import CompactUNet, blocks_to_channels, channels_to_blocks, cropped, padded
 
 STEP = 2.5
 """Voxels of the network, mm."""
@@ -86,10 +86,11 @@ class UNETR(nn.Module):
     def __init__(self, width=16, tokens=128, layers=6, heads=4):
         super().__init__()
         self.first = nn.Conv3d(8 * len(CHANNELS), width, 3, padding=1)
-        self.fine = ResidualBlock(width)
+        self.fine = NormedBlock(width)
         self.halve = nn.Conv3d(width, 2 * width, 2, stride=2)
-        self.coarse = ResidualBlock(2 * width)
+        self.coarse = NormedBlock(2 * width)
         self.patches = nn.Conv3d(2 * width, tokens, 2, stride=2)
+        self.deep = NormedBlock(tokens)
         self.place = nn.Linear(6 * len(PERIODS), tokens)
         self.layers = nn.ModuleList(_Layer(tokens, heads) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(tokens) for _ in range(3))
@@ -97,10 +98,11 @@ class UNETR(nn.Module):
         self.up_middle = nn.ConvTranspose3d(tokens, 2 * width, 2, stride=2)
         self.up_late = nn.ConvTranspose3d(tokens, 2 * width, 2, stride=2)
         self.merge_coarse = nn.Conv3d(6 * width, 2 * width, 1)
-        self.decode_coarse = ResidualBlock(2 * width)
+        self.decode_coarse = NormedBlock(2 * width)
         self.up_coarse = nn.ConvTranspose3d(2 * width, width, 2, stride=2)
         self.merge_fine = nn.Conv3d(3 * width, width, 1)
-        self.decode_fine = ResidualBlock(width)
+        self.decode_fine = NormedBlock(width)
+        self.final = _norm(width)
         self.last = nn.Conv3d(width, 8, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -120,7 +122,7 @@ class UNETR(nn.Module):
         shape = volumes.shape[2:]
         fine = self.fine(self.first(blocks_to_channels(padded(volumes, self.stride))))
         coarse = self.coarse(self.halve(fine))
-        tokens = self.patches(coarse)
+        tokens = self.deep(self.patches(coarse))
         size = tokens.shape[2:]
         tokens = tokens.flatten(2).transpose(1, 2) + self.place(_places(size, tokens.device))
         taps = []
@@ -132,7 +134,7 @@ class UNETR(nn.Module):
         x = self.merge_coarse(torch.cat([self.up_late(late), self.up_middle(middle), coarse], 1))
         x = self.up_coarse(self.decode_coarse(x))
         x = self.decode_fine(self.merge_fine(torch.cat([x, self.up_early(early), fine], 1)))
-        return cropped(channels_to_blocks(self.last(torch.relu(x))), shape).float()
+        return cropped(channels_to_blocks(self.last(torch.relu(self.final(x)))), shape).float()
 
 
 class MaskUNet(nn.Module):
@@ -148,6 +150,25 @@ class MaskUNet(nn.Module):
     def forward(self, volumes):
         """Do what `UNETR.forward` does."""
         return self.backbone(volumes).float()
+
+
+class NormedBlock(nn.Module):
+    """Two convolutions, each after a normalisation, that are added to what goes in and are nothing before training.
+
+    Without the normalisation four times as many steps are needed.
+    """
+
+    def __init__(self, width):
+        super().__init__()
+        self.norms = nn.ModuleList(_norm(width) for _ in range(2))
+        self.first = nn.Conv3d(width, width, 3, padding=1)
+        self.second = nn.Conv3d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x):
+        y = self.first(torch.relu(self.norms[0](x)))
+        return x + self.second(torch.relu(self.norms[1](y)))
 
 
 class _Layer(nn.Module):
@@ -167,6 +188,10 @@ class _Layer(nn.Module):
         share = (asked @ offered.transpose(2, 3) * asked.shape[-1] ** -.5).softmax(-1)
         tokens = tokens + self.answer((share @ held).transpose(1, 2).flatten(2))
         return tokens + self.think(self.between(tokens))
+
+
+def _norm(width):
+    return nn.GroupNorm(max(width // 8, 1), width)
 
 
 def _places(size, device):

@@ -59,7 +59,7 @@ def test_all_of_it_learns(network, scene):
     inputs, share, seen = training_inputs(batch, 'cpu')
     assert share.shape == seen.shape == (1, 1, *scene[0].shape)
     for block in network.modules():
-        if hasattr(block, 'second'):
+        if hasattr(block, 'second'):  # starts as nothing
             torch.nn.init.normal_(block.second.weight, std=.1)
     (network(**inputs) * share).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())

@@ -1,4 +1,4 @@
-"""Microbleeds, calcifications and what is taken for them: found as blobs, measured, and graded by rules or a network."""
+"""Microbleeds, calcifications and what is taken for them: found as blobs, measured, graded by rules or a network."""
 
 from dataclasses import dataclass
 

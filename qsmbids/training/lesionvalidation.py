@@ -38,8 +38,8 @@ class LesionValidationSet:
         Returns
         -------
         dict
-            sensitivity at one false positive per map; that of possible ones, and their false positives per map; entropy,
-            cross-entropy of the fitted probabilities; score: 1 minus the mean sensitivity at `RATES`.
+            sensitivity at one false positive per map; that of possible ones, and their false positives per map;
+            entropy, cross-entropy of the fitted probabilities; score: 1 minus the mean sensitivity at `RATES`.
         """
         calibrate(network, self.looks)
         shares = [class_shares(network, look['patches'], look['features']) for look in self.looks]

@@ -104,6 +104,16 @@ def test_without_regions_and_lesions_there_is_still_a_page(tmp_path):
     assert content['groups'] == [{'name': 'Quality', 'columns': []}]
 
 
+def test_a_cohort_without_lesions_is_told_so(tmp_path):
+    write_tsv(tmp_path / 'group_qc.tsv', [{'participant': 'sub-1', 'session': 'n/a', 'acquisition': 'sub-1',
+                                           'state': 'complete'}], [*IDENTITY, 'state', 'reason'])
+    write_tsv(tmp_path / 'group_microbleeds.tsv', [{'acquisition': 'sub-1', 'cmb_total_all': 0}],
+              ['acquisition', 'cmb_total_all'])
+    write_group_page(tmp_path, '9.9')
+    text, _ = content_of(tmp_path)
+    assert 'was found in the 1 scans' in text and 'id="heat"' not in text
+
+
 def test_in_a_browser(cohort, visit, accessibility_errors):
     page = visit(cohort / 'group.html')
     assert page.requests == [page.url] and page.troubles == []

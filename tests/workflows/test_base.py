@@ -19,6 +19,7 @@ CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS,
            'background': BACKGROUND, 'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
            'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'mending': (True, False), 'erosion': (True, False),
            'swi': (True, False), 'microbleeds': (True, False), 'two_pass': (False, True),
+           'microbleed_grading': ('network', 'rules'),
            'subcortical': ('auto', 'none'), 'weighting': WEIGHTINGS, 'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [
     {'inversion': tuple(INVERSION)}, {'inversion': ('rts',), 'inversion_lambda': None}]

@@ -58,7 +58,7 @@ class Scan:
     low, high : tuple of float
         Shares of the field of view along each axis that are cut off.
     shading : float
-        Factor from one end of the head to the other along its diagonal, e to the power of it.
+        The brightness grows by e to the power of this along each axis.
     widened : float
         How much the ventricles swell.
     lesion : float
@@ -97,8 +97,8 @@ SCANS = {
     'top of the head cut off': replace(OTHER, high=(0, 0, .35)),
     'sides cut off': replace(ADULT, low=(.25, 0, 0), high=(0, .25, 0)),
     'infant, slab of 40 mm': replace(INFANT, low=(0, 0, .45), high=(0, 0, .35)),
-    'strong shading': replace(ADULT, shading=2.3),
-    'infant, strong shading': replace(INFANT, shading=2.),
+    'strong shading': replace(ADULT, shading=1.84),
+    'infant, strong shading': replace(INFANT, shading=1.6),
     'lesions of 20 mm': replace(OTHER, lesion=20),
     'big ventricles': replace(ADULT, age=80, widened=.8),
     'infant, big ventricles': replace(INFANT, widened=1.),
@@ -178,7 +178,7 @@ def _scanned(head, share, scan, size, steps, finest, seed, rng):
     if scan.shading:
         along = sum(np.linspace(-.5, .5, n).reshape([-1 if a == b else 1 for b in range(3)])
                     for a, n in enumerate(size))
-        signal *= np.exp(scan.shading * along.astype(np.float32) * .8)[..., None]
+        signal *= np.exp(scan.shading * along.astype(np.float32))[..., None]
     if scan.stripped:
         signal *= (share > .5)[..., None]
     noise = np.abs(signal[share > .5, 0]).mean() / scan.snr

@@ -153,10 +153,7 @@ class MaskUNet(nn.Module):
 
 
 class NormedBlock(nn.Module):
-    """Two convolutions, each after a normalisation, that are added to what goes in and are nothing before training.
-
-    Without the normalisation four times as many steps are needed.
-    """
+    """Two convolutions, each after a normalisation, that are added to what goes in and are nothing before training."""
 
     def __init__(self, width):
         super().__init__()

@@ -1,12 +1,14 @@
 """How many threads the numerics of this package may use."""
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numba
 import scipy.fft
+
+_ALLOWED = ContextVar('allowed', default=None)
 
 
 @contextmanager
@@ -36,21 +38,22 @@ def use_threads(count):
 
 @contextmanager
 def _torch_threads(count):
-    """Do so for torch, which is slow to load: if nobody has loaded it yet, it will read the environment."""
-    torch, said = sys.modules.get('torch'), os.environ.get('OMP_NUM_THREADS')
+    """Do so for torch if it is loaded, and for `allowed_threads`, by which it is told when it is loaded later."""
+    torch, token = sys.modules.get('torch'), _ALLOWED.set(count)
     before = torch.get_num_threads() if torch else None
     if torch:
         torch.set_num_threads(count)
-    os.environ['OMP_NUM_THREADS'] = str(count)
     try:
         yield
     finally:
+        _ALLOWED.reset(token)
         if torch:
             torch.set_num_threads(before)
-        if said is None:
-            del os.environ['OMP_NUM_THREADS']
-        else:
-            os.environ['OMP_NUM_THREADS'] = said
+
+
+def allowed_threads():
+    """Return how many threads the innermost block of `use_threads` allows, or None outside of any."""
+    return _ALLOWED.get()
 
 
 def over_slabs(work, length, step):

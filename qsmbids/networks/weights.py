@@ -6,6 +6,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from qsmbids.core.threads import allowed_threads
 from qsmbids.files import FileError
 from qsmbids.networks.autoqsm import AutoQSM
 from qsmbids.networks.lesionnet import LesionNetwork
@@ -61,4 +62,7 @@ def load_weights(path):
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FileError(f'{path}: cannot be read as weights of a network ({error}); '
                         'install qsmbids anew or name another file') from None
+    if allowed_threads():
+        # Torch may have been loaded a moment ago, by whoever asks.
+        torch.set_num_threads(allowed_threads())
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d), card

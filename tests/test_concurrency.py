@@ -79,7 +79,7 @@ def test_readers_and_the_group_level_see_whole_files_only(tmp_path):
     jobs = at_once(write_outputs, tmp_path)
     looks = 0
     while any(job.is_alive() for job in jobs) or not looks:
-        for path in tmp_path.glob('**/*.json'):
+        for path in tmp_path.glob('**/[!.]*.json'):
             assert read_json(path), path
         for path in tmp_path.glob('descriptions.tsv'):
             assert all(len(row['description']) == 1000 for row in read_tsv(path))

@@ -110,7 +110,9 @@ def test_twice_the_field_is_twice_the_map(method, small, scale):
         scale = abs(scale)
     chi = method(field, mask, (1, 1, 1))
     scaled = method(scale * field, mask, (1, 1, 1), **same_phase(method, abs(scale)))
-    assert np.abs(scaled / scale - chi).max() < 1e-4 * np.abs(chi).max()
+    # What conjugate gradients round differently grows over the steps of MEDI.
+    tolerance = 1e-3 if name(method).startswith('medi') else 1e-4
+    assert np.abs(scaled / scale - chi).max() < tolerance * np.abs(chi).max()
 
 
 def same_phase(method, scale):

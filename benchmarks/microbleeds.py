@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from qsmbids.core.lesiongrade import DEFINITE, POSSIBLE
+from qsmbids.core.lesiontable import places_of
 from qsmbids.core.metrics import froc, match_lesions, near_by_distance, pair_by_distance
 from qsmbids.core.microbleeds import find_microbleeds
 from qsmbids.core.threads import use_threads
@@ -142,11 +143,6 @@ def take_all(paths, grading, options):
     return heads
 
 
-def places(rows):
-    """Return the centres of lesions, mm."""
-    return np.reshape([[row[f'{axis}_ras_mm'] for axis in 'xyz'] for row in rows], (-1, 3))
-
-
 def score(found, truth, counted=lambda row: True):
     """Return the detections of microbleeds of a head for the FROC, pairs of a lesion and its detection, the lesions.
 
@@ -155,11 +151,11 @@ def score(found, truth, counted=lambda row: True):
     found = [row for row in found if row['class'] == 'cmb']
     bleeds = [row for row in truth if row['class'] == 'cmb' and counted(row)]
     others = [row for row in truth if row['class'] == 'haemorrhage' or (row['class'] == 'cmb' and not counted(row))]
-    near = near_by_distance(places(found), places(bleeds), radii(bleeds), TOLERANCE)
-    elsewhere = near_by_distance(places(found), places(others), radii(others), TOLERANCE).any(axis=1)
+    near = near_by_distance(places_of(found), places_of(bleeds), radii(bleeds), TOLERANCE)
+    elsewhere = near_by_distance(places_of(found), places_of(others), radii(others), TOLERANCE).any(axis=1)
     kept = near.any(axis=1) | ~elsewhere
     found, near = [row for row, keep in zip(found, kept) if keep], near[kept]
-    pairs = pair_by_distance(places(found), places(bleeds), radii(bleeds), TOLERANCE)
+    pairs = pair_by_distance(places_of(found), places_of(bleeds), radii(bleeds), TOLERANCE)
     return (match_lesions(near, [row['probability'] for row in found]),
             [(bleeds[j], found[i]) for i, j in pairs], bleeds)
 
@@ -249,7 +245,7 @@ def print_classes(heads):
     counts = Counter()
     for found, truth, _ in heads:
         found = [row for row in found if row['probability'] >= POSSIBLE]
-        pairs = pair_by_distance(places(found), places(truth), radii(truth), TOLERANCE)
+        pairs = pair_by_distance(places_of(found), places_of(truth), radii(truth), TOLERANCE)
         taken = {j: found[i]['class'] for i, j in pairs}
         counts.update((row['class'], taken.get(j, 'missed')) for j, row in enumerate(truth))
     kinds, names = (list(dict.fromkeys(key[side] for key in sorted(counts))) for side in (0, 1))

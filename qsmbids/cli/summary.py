@@ -6,8 +6,11 @@ from qsmbids.cli.progress import clock_text
 
 _MOST_PAGES, _MOST_FAILURES = 5, 20
 # What users look for, by the suffix of the files; all else is only counted.
-_KINDS = {'Chimap': 'susceptibility maps', 'R2starmap': 'R2* maps', 'swi': 'susceptibility-weighted images',
-          'fieldmap': 'field maps', 'mask': 'masks', 'stats': 'tables of regions', 'lesions': 'tables of microbleeds'}
+_KINDS = {'Chimap': ('susceptibility map', 'susceptibility maps'), 'R2starmap': ('R2* map', 'R2* maps'),
+          'swi': ('susceptibility-weighted image', 'susceptibility-weighted images'),
+          'fieldmap': ('field map', 'field maps'), 'mask': ('mask', 'masks'),
+          'stats': ('table of regions', 'tables of regions'),
+          'lesions': ('table of microbleeds', 'tables of microbleeds')}
 
 
 def summarise(config, rows, made, seconds, run_id):
@@ -52,13 +55,9 @@ def summarise(config, rows, made, seconds, run_id):
 
 def _count(paths):
     suffixes = Counter(path.rsplit('_', 1)[-1].split('.')[0] for path in paths)
-    named = [f'{suffixes[suffix]} {text if suffixes[suffix] > 1 else _singular(text)}'
-             for suffix, text in _KINDS.items() if suffixes[suffix]]
+    named = [f'{suffixes[suffix]} {names[suffixes[suffix] > 1]}' for suffix, names in _KINDS.items()
+             if suffixes[suffix]]
     return ', '.join([*named, f'{len(paths)} files in all'])
-
-
-def _singular(text):
-    return text.replace('tables', 'table').replace('maps', 'map').replace('images', 'image').replace('masks', 'mask')
 
 
 def _failure(row):

@@ -75,6 +75,16 @@ def certainty_of(score):
     return 'definite' if score >= DEFINITE else 'possible' if score >= POSSIBLE else 'unlikely'
 
 
+def counts(row):
+    """Return whether a lesion counts: it is more than unlikely."""
+    return row['certainty'] != 'unlikely'
+
+
+def places_of(rows):
+    """Return the places of lesions in scanner coordinates, shape (n, 3), mm; of rows of the table, also as text."""
+    return np.array([[float(row[f'{axis}_ras_mm']) for axis in 'xyz'] for row in rows]).reshape(-1, 3)
+
+
 def count_lesions(rows, located):
     """Return the rows of the table of counts, with explicit zeros.
 
@@ -87,7 +97,7 @@ def count_lesions(rows, located):
     """
     table = []
     for kind in ('cmb', 'calcification'):
-        counted = [row for row in rows if row['class'] == kind and row['certainty'] != 'unlikely']
+        counted = [row for row in rows if row['class'] == kind and counts(row)]
         places = {'all': counted, **{region: [row for row in counted if row['bombs_region'] == region]
                                      for region in REGIONS},
                   'n/a': [row for row in counted if row['bombs_region'] is None],

@@ -15,6 +15,7 @@ from qsmbids.core.fourier import fast_size
 from qsmbids.core.grid import bounding_box, embed
 from qsmbids.networks.backbones import BACKBONES
 from qsmbids.networks.frame import seen_at
+from qsmbids.networks.operators import batch_volumes
 
 RADIUS = 4.
 """Of the balls, mm."""
@@ -57,7 +58,7 @@ def start_direct(field, mask, voxel_size):
 
 def training_inputs(batch, device):
     """Return what a training stream has for `forward`, the true map and where it counts."""
-    volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float() for name in ('total', 'chi', 'mask')}
+    volumes = batch_volumes(batch, ('total', 'chi', 'mask'), device)
     return {'total': volumes['total']}, volumes['chi'], volumes['mask']
 
 

@@ -270,18 +270,47 @@ def fit(network, case, weight, noise, steps, learning_rate, phase_scale):
     scale = phase_scale * case.start.scale
     measured, weight = scale * inputs['field'], torch.from_numpy(weight)[None, None] * inputs['mask']
     nothing = _phase_error(torch.zeros_like(measured), measured, weight)
-    optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=learning_rate)
-    losses = []
-    for _ in range(steps):
+
+    def loss():
         with torch.autocast('cpu', torch.bfloat16):
             chi = network(**inputs)[-1]
-        loss = _phase_error(scale * convolve_tensor(chi, kernel), measured, weight) / nothing
-        losses.append(loss.item())
-        if losses[-1] <= noise:
+        return _phase_error(scale * convolve_tensor(chi, kernel), measured, weight) / nothing
+    return descend(network, loss, steps, learning_rate, enough=noise)
+
+
+def descend(network, loss, steps, learning_rate, enough=None, watch=None):
+    """Lessen a loss by Adam on a network's weights, in place.
+
+    Parameters
+    ----------
+    network : Module
+    loss : callable
+        Returns the loss of the network as it is, a Tensor.
+    steps : int
+        At most.
+    learning_rate : float
+    enough : float, optional
+        Loss that no step is taken from.
+    watch : callable, optional
+        ``watch(step, steps, loss)`` after every step; what it returns ends the descent if it is true.
+
+    Returns
+    -------
+    list of float
+        The loss before each step.
+    """
+    optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=learning_rate)
+    losses = []
+    for step in range(1, steps + 1):
+        missed = loss()
+        losses.append(missed.item())
+        if enough is not None and losses[-1] <= enough:
             break
         optimizer.zero_grad()
-        loss.backward()
+        missed.backward()
         optimizer.step()
+        if watch and watch(step, steps, losses[-1]):
+            break
     network.requires_grad_(False)
     return losses
 

@@ -16,6 +16,11 @@ def inference(device):
         yield
 
 
+def batch_volumes(batch, names, device):
+    """Return volumes of a training batch by their names, each a float32 tensor of shape (batch, 1, nx, ny, nz)."""
+    return {name: torch.from_numpy(batch[name])[:, None].to(device).float() for name in names}
+
+
 def convolve(volume, kernel):
     """Return the periodic convolution of volumes with a kernel that is given as a half spectrum; float32."""
     spectrum = torch.fft.rfftn(volume.float(), dim=AXES) * kernel

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from qsmbids.networks.backbones import BACKBONES
-from qsmbids.networks.operators import convolve, dipole_kernels, gradient
-from qsmbids.networks.pocsnet import training_inputs
+from qsmbids.networks.operators import batch_volumes, convolve, dipole_kernels, gradient
+from qsmbids.networks.pocsnet import batch_levels
 
 MARGIN = 16
 """Voxels at the rim of a patch whose field is made by sources outside of it, and so does not count."""
@@ -80,9 +80,10 @@ def model_loss(chi, measured, sparsity=0., margin=0):
 
 def field_inputs(batch, device):
     """Return the arguments of `forward`, what its map is compared with, and the mask, for a batch of a stream."""
-    inputs, _, mask = training_inputs(batch, device)
+    inputs = batch_volumes(batch, ('field', 'linear', 'mask'), device)
+    mask = inputs['mask']
     kernel = dipole_kernels(mask.shape[2:], batch['voxel_size'], batch['b0_dir'], device)
-    return inputs, Measured(inputs['field'], mask, kernel), mask
+    return inputs | {'level': batch_levels(batch, device)}, Measured(inputs['field'], mask, kernel), mask
 
 
 class PedQNet(nn.Module):

@@ -18,7 +18,7 @@ from qsmbids.core.dipole import dipole_kernel
 from qsmbids.core.fourier import irfftn, rfftn
 from qsmbids.core.grid import bounding_box, embed, embed_mask, padded_size
 from qsmbids.networks.backbones import BACKBONES
-from qsmbids.networks.operators import convolve, dipole_kernels
+from qsmbids.networks.operators import batch_volumes, convolve, dipole_kernels
 
 TRUST = 4.
 """How many times less than Tikhonov's map the network's is in error, squared: multiplies the strength."""
@@ -110,13 +110,17 @@ def noise_level(strength):
 
 def training_inputs(batch, device):
     """Return the arguments of `forward`, the true map and the mask for a batch of a training stream."""
-    volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float()
-               for name in ('field', 'first', 'linear', 'data', 'mask', 'chi')}
+    volumes = batch_volumes(batch, ('field', 'first', 'linear', 'data', 'mask', 'chi'), device)
     truth, strengths = volumes.pop('chi'), batch['strength']
     kernels = dipole_kernels(truth.shape[2:], batch['voxel_size'], batch['b0_dir'], device)
     strength = torch.from_numpy(TRUST * strengths).to(device)[:, None, None, None, None]
-    levels = torch.tensor([noise_level(s) for s in strengths], dtype=torch.float32, device=device)
-    return volumes | {'level': levels, 'smoothing': strength / (kernels.square() + strength)}, truth, volumes['mask']
+    smoothing = strength / (kernels.square() + strength)
+    return volumes | {'level': batch_levels(batch, device), 'smoothing': smoothing}, truth, volumes['mask']
+
+
+def batch_levels(batch, device):
+    """Return what the network is told of the noise of a batch, shape (batch,)."""
+    return torch.tensor([noise_level(strength) for strength in batch['strength']], dtype=torch.float32, device=device)
 
 
 class POCSnet2(nn.Module):

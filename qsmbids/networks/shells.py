@@ -17,7 +17,7 @@ from qsmbids.core.fourier import fast_size
 from qsmbids.core.grid import bounding_box, embed, embed_mask
 from qsmbids.networks.backbones import BACKBONES
 from qsmbids.networks.frame import seen_at
-from qsmbids.networks.operators import AXES
+from qsmbids.networks.operators import AXES, batch_volumes
 
 RADII = 12., 10., 8., 6., 4., 2.
 """Of the balls that whole volumes are started with, mm."""
@@ -204,8 +204,7 @@ def begin(field, mask, voxel_size, radii=RADII, device='cpu'):
 
 def training_inputs(batch, device):
     """Return what a training stream has for `forward`, the true local field and where it is known."""
-    volumes = {name: torch.from_numpy(batch[name])[:, None].to(device).float()
-               for name in ('total', 'first', 'mask', 'known', 'local')}
+    volumes = batch_volumes(batch, ('total', 'first', 'mask', 'known', 'local'), device)
     scale = torch.from_numpy(batch['scale']).to(device)[:, None, None, None, None]
     for name in ('total', 'local'):
         volumes[name] = volumes[name] / scale

@@ -5,7 +5,7 @@ import torch
 
 from qsmbids.core.checks import check_positive, check_weighted_field
 from qsmbids.networks.case import Case
-from qsmbids.networks.inversion import choose_strength, run
+from qsmbids.networks.inversion import choose_strength, descend, run
 from qsmbids.networks.operators import dipole_kernels
 from qsmbids.networks.pedqnet import MARGIN, Measured, model_loss
 from qsmbids.networks.shipped import shipped
@@ -98,23 +98,14 @@ def fit_to_field(network, case, weight, steps, learning_rate, watch=None):
     weight = torch.from_numpy(weight)[None, None] * inputs['mask']
     middles = None if whole else np.argwhere(case.start.mask)
     rng = np.random.Generator(np.random.PCG64(0))
-    optimizer = torch.optim.Adam(network.requires_grad_(True).parameters(), lr=learning_rate)
-    losses = []
-    for step in range(1, steps + 1):
+
+    def loss():
         cut = (...,) if whole else _patch(middles[rng.integers(len(middles))], size, case.start.mask.shape)
         seen = inputs | {name: inputs[name][cut] for name in ('field', 'linear', 'mask')}
         with torch.autocast('cpu', torch.bfloat16):
             chi, = network(**seen)
-        loss = model_loss(chi, Measured(seen['field'], weight[cut], kernel), network.sparsity,
-                          0 if whole else MARGIN)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-        if watch and watch(step, steps, losses[-1]):
-            break
-    network.requires_grad_(False)
-    return losses
+        return model_loss(chi, Measured(seen['field'], weight[cut], kernel), network.sparsity, 0 if whole else MARGIN)
+    return descend(network, loss, steps, learning_rate, watch=watch)
 
 
 def _patch(middle, size, shape):

@@ -281,6 +281,13 @@ class _Row:
     outlines: dict
 
 
+def silhouette(turned, plane):
+    """Return where a mask, turned to right, anterior, superior, is seen in a plane, shape (to the right, up)."""
+    across, right, up = PLANES[plane]
+    flat = turned.any(axis=across)
+    return flat if right < up else flat.T
+
+
 def _cut_row(label, plane, view, volume, brain, outlines):
     across, right, up = PLANES[plane]
     positions = view.positions[across]

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, io_orientation
 
-from qsmbids.core.grid import bounding_box
+from qsmbids.core.grid import bounding_box, move_points
 from qsmbids.files import FileError
 from qsmbids.headers import load_image, read_voxels
-from qsmbids.reports.figures import PLANES
+from qsmbids.reports.figures import PLANES, silhouette
 
 _STEPS = 48   # of an outline
 
@@ -31,7 +30,7 @@ def brain_box(mask, affine):
     if not mask.any():
         return []
     ends = np.array([(part.start, part.stop - 1) for part in bounding_box(mask)])
-    corners = apply_affine(affine, np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3))
+    corners = move_points(affine, np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3))
     return [[round(float(value), 2) for value in end] for end in (corners.min(axis=0), corners.max(axis=0))]
 
 
@@ -66,9 +65,8 @@ def outlines(mask, affine):
     turned = apply_orientation(mask, io_orientation(affine))
     turned = turned[bounding_box(turned)]
     found = {}
-    for plane, (across, right, up) in PLANES.items():
-        flat = turned.any(axis=across)
-        flat = flat if right < up else flat.T
+    for plane in PLANES:
+        flat = silhouette(turned, plane)
         left_edge, right_edge = [], []
         for step in np.unique(np.linspace(0, flat.shape[1] - 1, _STEPS).astype(int)):
             inside = np.flatnonzero(flat[:, step])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qsmbids.core.lesiontable import counts, places_of
 from qsmbids.files import FileError, read_json, read_tsv, write_text
 from qsmbids.headers import load_image, read_voxels
 from qsmbids.reports.cohort import WIDE
@@ -140,7 +141,7 @@ def _lesions(output_dir, rows):
     number = {row['acquisition']: index for index, row in enumerate(rows)}
     found = {}
     for row in _table(output_dir / 'group_microbleeds_lesions.tsv'):
-        if row['class'] in KINDS and row['certainty'] != 'unlikely' and row['acquisition'] in number:
+        if row['class'] in KINDS and counts(row) and row['acquisition'] in number:
             found.setdefault(number[row['acquisition']], []).append(row)
     counted = _table(output_dir / 'group_microbleeds.tsv')
     content = {'points': [], 'outlines': {}, 'size': [],
@@ -154,7 +155,7 @@ def _lesions(output_dir, rows):
             continue
         if not content['outlines']:
             content |= _outline(f'{stem}_desc-brain_mask.nii.gz', box)
-        places = place_in_box([[float(row[f'{axis}_ras_mm']) for axis in 'xyz'] for row in lesions], box)
+        places = place_in_box(places_of(lesions), box)
         content['points'] += [[index, *np.round(place, 3).tolist(), KINDS.index(row['class']),
                                int(row['certainty'] == 'definite')] for place, row in zip(places, lesions)]
     return content

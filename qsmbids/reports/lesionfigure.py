@@ -4,12 +4,18 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from scipy import ndimage
 
-from qsmbids.reports.figures import DPI, FIGURES, GROUND, INK, PLANES, WIDTH, encode_png
+from qsmbids.core.lesiontable import counts, places_of
+from qsmbids.reports.figures import DPI, FIGURES, GROUND, INK, PLANES, WIDTH, encode_png, silhouette
 
 MOST = 12                # lesions that are shown
 HALF_MM = 10.            # of a thumbnail
 _TILE, _GAP, _LABEL, _GLASS, _COLUMNS = 84, 6, 20, 260, 4
 COLOURS = {'cmb': '#ff6f91', 'calcification': '#5ec8ff', 'deep_iron': '#ffd84d'}
+
+
+def shown_lesions(rows):
+    """Return the lesions of a table that a page shows: those that count, of a class with a colour."""
+    return [row for row in rows if counts(row) and row['class'] in COLOURS]
 
 
 def draw_lesions(chi, affine, brain, rows):
@@ -32,7 +38,7 @@ def draw_lesions(chi, affine, brain, rows):
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure as Canvas
-    rows = [row for row in rows if row['certainty'] != 'unlikely' and row['class'] in COLOURS]
+    rows = shown_lesions(rows)
     shown = rows[:MOST]
     lines = -(-len(shown) // _COLUMNS)
     height = _GLASS + 2 * _GAP + lines * (_TILE + _LABEL + _GAP) + _LABEL
@@ -42,7 +48,7 @@ def draw_lesions(chi, affine, brain, rows):
     axes.set(xlim=(0, WIDTH), ylim=(height, 0), autoscale_on=False)
     colours = colormaps['gray'].resampled(128)
     style = dict(color=INK, fontsize=8, va='center')
-    points = [np.array([float(row[f'{axis}_ras_mm']) for axis in 'xyz']) for row in rows]
+    points = places_of(rows)
     _draw_glass(axes, affine, brain, rows, points, style)
     low, high = FIGURES['microbleeds'].limits
     for number, (row, point) in enumerate(zip(shown, points)):
@@ -68,9 +74,8 @@ def _draw_glass(axes, affine, brain, rows, points, style):
     sizes = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])]
     places = [_turn(np.linalg.solve(affine[:3, :3], point - affine[:3, 3]), orientation, brain.shape)
               for point in points]
-    for column, (plane, (across, right, up)) in enumerate(PLANES.items()):
-        flat = turned.any(axis=across)
-        flat = flat if right < up else flat.T
+    for column, (plane, (_, right, up)) in enumerate(PLANES.items()):
+        flat = silhouette(turned, plane)
         scale = (_GLASS - 2 * _GAP) / max(np.array(flat.shape) * (sizes[right], sizes[up]))
         left = _GAP + column * (WIDTH - _GAP) / 3
         x = left + (np.arange(flat.shape[0]) + .5) * sizes[right] * scale

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from qsmbids.core.lesiontable import places_of
 from qsmbids.files import read_tsv
-from qsmbids.reports.lesionfigure import COLOURS
+from qsmbids.reports.lesionfigure import COLOURS, shown_lesions
 
 MOST = 40   # rows that are shown
 _GRADES = ('definite', 'possible', 'total')
@@ -28,7 +29,7 @@ def lesion_section(output_dir, acquisition):
     if not all(path.is_file() for path in paths):
         return None
     lesions, counts = map(read_tsv, paths)
-    likely = [row for row in lesions if row['certainty'] != 'unlikely' and row['class'] in COLOURS]
+    likely = shown_lesions(lesions)
     likely.sort(key=lambda row: (tuple(COLOURS).index(row['class']), -float(row['probability'])))
     return {'counts': [(row['class'], row['region'], *(row[grade] for grade in _GRADES)) for row in counts
                        if row['region'] != 'n/a'],
@@ -38,4 +39,4 @@ def lesion_section(output_dir, acquisition):
 
 def _shown(row):
     where = [row[name] for name in ('bombs_region', 'mars_region', 'deep_nucleus', 'hemisphere') if row[name] != 'n/a']
-    return row | {'place': [float(row[f'{axis}_ras_mm']) for axis in 'xyz'], 'where': ', '.join(dict.fromkeys(where))}
+    return row | {'place': places_of([row])[0].tolist(), 'where': ', '.join(dict.fromkeys(where))}

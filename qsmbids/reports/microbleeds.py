@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from qsmbids.core.grid import move_points
-from qsmbids.core.lesiontable import SAME_LESION_MM, describe_lesions, link_lesions
+from qsmbids.core.lesiontable import SAME_LESION_MM, counts, describe_lesions, link_lesions, places_of
 from qsmbids.core.registration import LEAST_GAIN, align_rigid
 from qsmbids.files import describe, read_tsv, write_table
 from qsmbids.headers import load_image, read_voxels
@@ -98,16 +98,16 @@ def _changes(scans):
 
 
 def _compare(first, later):
-    before, after = ([row for row in scan['lesions'] if row['class'] in KINDS and row['certainty'] != 'unlikely']
+    before, after = ([row for row in scan['lesions'] if row['class'] in KINDS and counts(row)]
                      for scan in (first, later))
     if not before and not after:
         return []
     matrix, alignment = _align(first, later)
-    places = move_points(matrix, _places(before))
+    places = move_points(matrix, places_of(before))
     rows = []
     for kind in KINDS:
         own = [[number for number, row in enumerate(found) if row['class'] == kind] for found in (before, after)]
-        for old, new in link_lesions(places[own[0]], _places(after)[own[1]], SAME_LESION_MM):
+        for old, new in link_lesions(places[own[0]], places_of(after)[own[1]], SAME_LESION_MM):
             row = {'participant': first['known']['participant'], 'class': kind, 'alignment': alignment,
                    'acquisition_from': first['known']['acquisition'], 'acquisition_to': later['known']['acquisition'],
                    'state': 'new' if old is None else 'lost' if new is None else 'persistent'}
@@ -116,13 +116,9 @@ def _compare(first, later):
                     row |= {f'index_{end}': found[mine[number]]['index'],
                             f'moment_{end}_ppm_mm3': found[mine[number]]['moment_ppm_mm3']}
             if None not in (old, new):
-                row['distance_mm'] = float(np.linalg.norm(places[own[0][old]] - _places(after)[own[1][new]]))
+                row['distance_mm'] = float(np.linalg.norm(places[own[0][old]] - places_of(after)[own[1][new]]))
             rows.append(row)
     return rows
-
-
-def _places(rows):
-    return np.reshape([[float(row[f'{axis}_ras_mm']) for axis in 'xyz'] for row in rows], (-1, 3))
 
 
 def _align(first, later):

@@ -8,8 +8,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from qsmbids.core.grid import move_points
 from qsmbids.core.labels import BY_INDEX
+from qsmbids.core.lesiontable import places_of
 from qsmbids.reports.figures import FIGURES, OUTLINES
-from qsmbids.reports.lesionfigure import COLOURS
+from qsmbids.reports.lesionfigure import COLOURS, shown_lesions
 
 # Beyond so many voxels in the box of the brain, blocks of them are shown as one: half a head at 0.5 mm.
 MOST_VOXELS = 6_000_000
@@ -64,8 +65,7 @@ def pack_viewer(view, affine, *, chi, magnitude, masks, labels=None, lesions=())
         'masks': {'names': [list(reversed(OUTLINES[name])) for name in masks],
                   'data': _encode(sum(sample(mask).astype(np.uint8) << bit
                                       for bit, mask in enumerate(masks.values())))},
-        'lesions': [_lesion(row, np.linalg.inv(to_mm)) for row in lesions
-                    if row['certainty'] != 'unlikely' and row['class'] in COLOURS]}
+        'lesions': [_lesion(row, np.linalg.inv(to_mm)) for row in shown_lesions(lesions)]}
     if labels is not None:
         found = sample(labels).astype(np.uint8)
         content['labels'] = {'data': _encode(found), 'names': {
@@ -127,7 +127,7 @@ def _encode(volume):
 
 
 def _lesion(row, to_voxels):
-    place = move_points(to_voxels, np.array([[float(row[f'{axis}_ras_mm']) for axis in 'xyz']]))[0]
+    place = move_points(to_voxels, places_of([row]))[0]
     return {'index': row['index'], 'name': f'{row["index"]}: {row["class"]}, {row["certainty"]}',
             'place': [round(float(value), 2) for value in place], 'colour': COLOURS[row['class']],
             'radius': float(row['diameter_mm']) / 2 + RING_MM}

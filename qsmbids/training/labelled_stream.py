@@ -1,18 +1,16 @@
 """The stream of labelled patches: as that of `streams`, it depends on nothing but a seed and a position."""
 
-from contextlib import closing
-
 import numpy as np
 
 from qsmbids.training.labelled import labelled_patch, measured, simulated
-from qsmbids.training.streams import SHORTEST, blocks_from
+from qsmbids.training.streams import SHORTEST, BlockStream
 
 MEASURED_ENDING = '_chi.nii.gz'
 FIRST = 4
 """Heads that are there for the first block; as many more come with each."""
 
 
-class LabelledStream:
+class LabelledStream(BlockStream):
     """Batches of labelled patches.
 
     Parameters
@@ -41,31 +39,21 @@ class LabelledStream:
 
     def __init__(self, anatomies, seed, *, structures, patch=56, shapes=4, patches=48, batch=2, share=.5, begin=0,
                  voxel_size=(1., 1., 3.)):
-        if patches % batch:
-            raise ValueError(f'batch is {batch}, must divide the {patches} patches of a block')
         if patch < SHORTEST:
             raise ValueError(f'patch is {patch}, must be at least {SHORTEST} voxels')
         paths = [str(path) for path in anatomies]
         maps = [path.removesuffix(MEASURED_ENDING) for path in paths if path.endswith(MEASURED_ENDING)]
         heads = [path for path in paths if not path.endswith(MEASURED_ENDING)] or [None]
         pool = [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(heads)]
-        self._settings = pool, maps, seed, tuple(structures), patch, patches, share, begin, tuple(voxel_size)
-        self.batch = batch
-        self._batches = patches // batch
+        super().__init__(
+            make_labelled_block,
+            (pool, maps, seed, tuple(structures), patch, patches, share, begin, tuple(voxel_size)),
+            patches, 'patches', batch)
 
     @classmethod
     def for_network(cls, network, anatomies, seed, **settings):
         """Return the stream that a network learns from."""
         return cls(anatomies, seed, structures=network.structures, **settings)
-
-    def batches(self, step=0):
-        """Yield batches from a step on, as `streams.PatchStream.batches` does."""
-        block, at = divmod(step, self._batches)
-        with closing(blocks_from(make_labelled_block, self._settings, block)) as blocks:
-            for current in blocks:
-                for n in range(at, self._batches):
-                    yield {name: values[n * self.batch:(n + 1) * self.batch] for name, values in current.items()}
-                at = 0
 
 
 def make_labelled_block(pool, maps, seed, structures, patch, patches, share, begin, voxel_size, block):

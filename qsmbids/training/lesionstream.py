@@ -4,7 +4,6 @@ As the other streams it depends on nothing but a seed and a position. Scans are 
 in memory, and in a folder if there is one.
 """
 
-from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,12 +12,14 @@ import numpy as np
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.grid import move_points
 from qsmbids.core.lesioncandidates import Scene, find_candidates
+from qsmbids.core.lesiontable import places_of
 from qsmbids.core.metrics import near_by_distance, pair_by_distance
+from qsmbids.files import write_atomically
 from qsmbids.networks.lesionnet import CHANNELS, CLASSES, FEATURES, candidate_inputs
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.training.lesionscans import lesion_scan
-from qsmbids.training.streams import blocks_from
+from qsmbids.training.streams import BlockStream
 
 TOLERANCE = 2.5       # mm, or the lesion's radius
 BLIND = .5            # share of the maps that are looked at a second time without R2*
@@ -28,7 +29,7 @@ HARD = .05            # score of the rules from which on what is neither may be 
 UNCLEAR = -1          # class of a candidate that no one would call right or wrong
 
 
-class LesionStream:
+class LesionStream(BlockStream):
     """Batches of candidates.
 
     Parameters
@@ -49,26 +50,9 @@ class LesionStream:
     """
 
     def __init__(self, anatomies, seed, *, parametric=True, scans=60, candidates=2048, batch=64, cache=''):
-        if candidates % batch:
-            raise ValueError(f'batch is {batch}, must divide the {candidates} candidates of a block')
         heads = [None] * parametric + [str(path) for path in anatomies]
         pool = [(heads[n % len(heads)], (seed + n // len(heads), n % len(heads))) for n in range(scans)]
-        self._settings = pool, seed, candidates, str(cache)
-        self.batch, self._batches = batch, candidates // batch
-
-    @classmethod
-    def for_network(cls, network, anatomies, seed, **settings):
-        """Return the stream that a network learns from."""
-        return cls(anatomies, seed, **settings)
-
-    def batches(self, step=0):
-        """Yield batches from a step on, as `streams.PatchStream.batches` does."""
-        block, at = divmod(step, self._batches)
-        with closing(blocks_from(make_lesion_block, self._settings, block)) as blocks:
-            for current in blocks:
-                for n in range(at, self._batches):
-                    yield {name: values[n * self.batch:(n + 1) * self.batch] for name, values in current.items()}
-                at = 0
+        super().__init__(make_lesion_block, (pool, seed, candidates, str(cache)), candidates, 'candidates', batch)
 
 
 def make_lesion_block(pool, seed, count, cache, block):
@@ -144,8 +128,8 @@ def looks_at(path, key, cache=''):
     sample = partial(digital_head, fine=True) if path is None else head_from_labels(*load_labels(path))
     looks = candidates_of(lesion_scan(sample, key), np.random.Generator(np.random.PCG64([*key, 1])))
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **{f'{name}_{n}': values for n, look in enumerate(looks) for name, values in look.items()})
+        arrays = {f'{name}_{n}': values for n, look in enumerate(looks) for name, values in look.items()}
+        write_atomically(kept, lambda temporary: np.savez(temporary, **arrays))
     return looks
 
 
@@ -166,10 +150,10 @@ def candidates_of(scan, rng):
             blobs = [blob for blob, ask in zip(blobs, asked) if ask]
             places = move_points(scan.affine, scene.grid.to_scan(np.reshape([blob.centre for blob in blobs], (-1, 3))))
             classes, mimic = true_classes(blobs, places, scan.truth)
-            bleeds = [(*_place(row), row['diameter_mm'] / 2, row['chi_ppm'])
-                      for row in scan.truth if row['class'] == 'cmb']
+            bleeds = [row for row in scan.truth if row['class'] == 'cmb']
+            sizes = np.reshape([(row['diameter_mm'] / 2, row['chi_ppm']) for row in bleeds], (-1, 2))
             looks.append({'patches': patches.astype(np.float16), 'features': features, 'classes': classes,
-                          'mimic': mimic, 'places': places, 'bleeds': np.reshape(bleeds, (-1, 5))})
+                          'mimic': mimic, 'places': places, 'bleeds': np.column_stack([places_of(bleeds), sizes])})
     return looks
 
 
@@ -184,21 +168,17 @@ def true_classes(blobs, places, truth):
     mimic = np.zeros(len(blobs), bool)
     for kind, wrong in (('cmb', -1), ('calcification', 1)):
         rows = [row for row in truth if row['class'] == kind]
-        points, radii = np.reshape([_place(row) for row in rows], (-1, 3)), _radii(rows)
+        points, radii = places_of(rows), _radii(rows)
         right = np.flatnonzero(signs != wrong)
         classes[right[near_by_distance(places[right], points, radii, TOLERANCE).any(axis=1)]] = UNCLEAR
         classes[right[pair_by_distance(places[right], points, radii, TOLERANCE)[:, 0]]] = CLASSES.index(kind)
     others = [row for row in truth if row['class'] not in CLASSES]
-    near = near_by_distance(places, np.reshape([_place(row) for row in others], (-1, 3)), _radii(others), TOLERANCE)
+    near = near_by_distance(places, places_of(others), _radii(others), TOLERANCE)
     neither = classes == CLASSES.index('neither')
     mimic[neither & near.any(axis=1)] = True
     large = near[:, [row['class'] == 'haemorrhage' for row in others]].any(axis=1)
     classes[neither & large] = UNCLEAR
     return classes, mimic
-
-
-def _place(row):
-    return [row[f'{axis}_ras_mm'] for axis in 'xyz']
 
 
 def _radii(rows):

@@ -6,15 +6,15 @@ import os
 import time
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from qsmbids.networks.pedqnet import MARGIN, model_loss
 from qsmbids.networks.weights import NETWORKS, save_weights
-from qsmbids.training.losses import overlap_loss, share_loss, unrolled_loss
+from qsmbids.training.losses import LOSSES, unrolled_loss
 from qsmbids.training.recipe import find_files, stream_kind
 from qsmbids.training.validation import VALIDATION
 
@@ -68,6 +68,13 @@ def make_stream(recipe, network, folder):
                                                    **recipe.stream)
 
 
+def make_loss(recipe, network):
+    """Return the loss of a network, ``loss(estimates, truth, known)`` of what it gives and what `prepare` does."""
+    if network.target == 'field':
+        return lambda estimates, measured, _: model_loss(estimates[0], measured, network.sparsity, MARGIN)
+    return LOSSES.get(network.target, partial(unrolled_loss, edges=recipe.edges))
+
+
 class _Run:
     """What changes during a run."""
 
@@ -77,6 +84,7 @@ class _Run:
         self.network.to(self.device, memory_format=torch.channels_last_3d)
         self.mean = NETWORKS[recipe.network](**recipe.architecture).to(self.device).eval()
         self.mean.load_state_dict(self.network.state_dict())
+        self.loss = make_loss(recipe, self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
         self.step, self.best, self.losses, self.began = 0, np.inf, [], time.monotonic()
         checkpoint = folder / 'checkpoint.pt'
@@ -99,16 +107,7 @@ class _Run:
         inputs, truth, known = self.network.prepare(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             estimates = self.network(**inputs)
-        if self.network.target == 'classes':
-            loss = overlap_loss(estimates, truth, known)
-        elif self.network.target == 'mask':
-            loss = share_loss(estimates, truth, known)
-        elif self.network.target == 'field':
-            loss = model_loss(estimates[0], truth, self.network.sparsity, MARGIN)
-        elif self.network.target == 'lesions':
-            loss = cross_entropy(estimates, truth)
-        else:
-            loss = unrolled_loss(estimates, truth, known, edges=self.recipe.edges)
+        loss = self.loss(estimates, truth, known)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.)

@@ -4,7 +4,7 @@ That of segmentation is an overlap, so that a small structure counts as much as 
 """
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from qsmbids.networks.operators import gradient
 
@@ -77,3 +77,12 @@ def share_loss(scores, share, seen):
     found, true = scores.sigmoid() * seen, share * seen
     overlap = 2 * (found * true).sum(axes) / (found.square() + true.square()).sum(axes).clamp_min(1e-6)
     return entropy + (1 - overlap).mean()
+
+
+def class_loss(scores, truth, _=None):
+    """Return the cross-entropy of scores of shape (batch, classes) and true classes of shape (batch,)."""
+    return cross_entropy(scores, truth)
+
+
+LOSSES = {'classes': overlap_loss, 'mask': share_loss, 'lesions': class_loss}
+"""Of what a network is to find, where it is not susceptibility or a field."""

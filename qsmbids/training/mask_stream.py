@@ -1,17 +1,15 @@
 """The stream of magnitudes with their brains: as that of `streams`, it depends on nothing but a seed and a position."""
 
-from contextlib import closing
-
 import numpy as np
 
 from qsmbids.training.masks import SIZE, mask_head, mask_sample
-from qsmbids.training.streams import blocks_from
+from qsmbids.training.streams import BlockStream
 
 FIRST = 6
 """Heads that are there for the first block; as many more come with each."""
 
 
-class MaskStream:
+class MaskStream(BlockStream):
     """Batches of magnitudes of whole heads.
 
     Parameters
@@ -34,27 +32,9 @@ class MaskStream:
     """
 
     def __init__(self, anatomies, seed, *, shapes=4, parametric=2, size=SIZE, samples=24, batch=2, cache=None):
-        if samples % batch:
-            raise ValueError(f'batch is {batch}, must divide the {samples} samples of a block')
         paths = [str(path) for path in anatomies] + [None] * parametric
         pool = [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(paths)]
-        self._settings = pool, seed, tuple(size), samples, cache
-        self.batch = batch
-        self._batches = samples // batch
-
-    @classmethod
-    def for_network(cls, network, anatomies, seed, **settings):
-        """Return the stream that a network learns from."""
-        return cls(anatomies, seed, **settings)
-
-    def batches(self, step=0):
-        """Yield batches from a step on, as `streams.PatchStream.batches` does."""
-        block, at = divmod(step, self._batches)
-        with closing(blocks_from(make_mask_block, self._settings, block)) as blocks:
-            for current in blocks:
-                for n in range(at, self._batches):
-                    yield {name: values[n * self.batch:(n + 1) * self.batch] for name, values in current.items()}
-                at = 0
+        super().__init__(make_mask_block, (pool, seed, tuple(size), samples, cache), samples, 'samples', batch)
 
 
 def make_mask_block(pool, seed, size, samples, cache, block):

@@ -11,7 +11,6 @@ References
    Image Anal 2023;86:102789.
 """
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from scipy import ndimage
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.fourier import frequencies
 from qsmbids.core.masks import component, fill_holes
+from qsmbids.files import write_atomically
 from qsmbids.networks.segmenter import along_axes, resampling
 from qsmbids.networks.unetr import STEP
 from qsmbids.simulation.age import tissues_at
@@ -83,10 +83,7 @@ def mask_head(path, seed, cache=None, age=None):
     drawn = rng.uniform(*AGES[rng.choice(len(AGES), p=[share for _, share in AGES])][0])
     head = head_at(path, drawn if age is None else age, rng)
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f'.{os.getpid()}.npz')
-        np.savez(partial, **vars(head))
-        os.replace(partial, kept)
+        write_atomically(kept, lambda temporary: np.savez(temporary, **vars(head)))
     return head
 
 

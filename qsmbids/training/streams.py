@@ -31,7 +31,52 @@ KINDS = 'heads', 'shapes', 'fields'
 TARGETS = 'chi', 'field', 'local', 'direct'
 
 
-class PatchStream:
+class BlockStream:
+    """Batches of blocks: what is common to all streams.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(*settings, block)`` returns the block of a number, a dict of arrays; a function of a module.
+    settings : tuple
+    count : int
+        What there is in a block.
+    kind : str
+        What that is called.
+    batch : int
+        Divides `count`.
+    """
+
+    def __init__(self, make, settings, count, kind, batch):
+        if count % batch:
+            raise ValueError(f'batch is {batch}, must divide the {count} {kind} of a block')
+        self._make, self._settings, self._batches = make, settings, count // batch
+        self.batch = batch
+
+    @classmethod
+    def for_network(cls, network, anatomies, seed, **settings):
+        """Return the stream that a network learns from."""
+        return cls(anatomies, seed, **settings)
+
+    def batches(self, step=0):
+        """Yield batches from a step on, each a dict of arrays whose first axis is the batch.
+
+        The block after the current one is made meanwhile. Closing the generator ends the process that does.
+        """
+        block, at = divmod(step, self._batches)
+        with closing(blocks_from(self._make, self._settings, block)) as blocks:
+            for current in blocks:
+                for n in range(at, self._batches):
+                    yield self._cut(current, n * self.batch, (n + 1) * self.batch)
+                at = 0
+
+    @staticmethod
+    def _cut(block, begin, end):
+        """Return a part of a block."""
+        return {name: values[begin:end] for name, values in block.items()}
+
+
+class PatchStream(BlockStream):
     """Batches of patches from heads.
 
     Parameters
@@ -59,8 +104,9 @@ class PatchStream:
 
     def __init__(self, anatomies, seed, *, target='chi', kind='heads', noise=None, sparse=False, patch=64, heads=8,
                  patches=24, batch=4):
-        if heads * patches % batch:
-            raise ValueError(f'batch is {batch}, must divide the {heads * patches} patches of a block')
+        super().__init__(
+            make_block, ([str(path) for path in anatomies], seed, target, kind, noise, sparse, patch, heads, patches),
+            heads * patches, 'patches', batch)
         if patch < SHORTEST:
             raise ValueError(f'patch is {patch}, must be at least {SHORTEST} voxels')
         for name, value, known in (('target', target, TARGETS), ('kind', kind, KINDS)):
@@ -68,9 +114,6 @@ class PatchStream:
                 raise ValueError(f'{name} is {value!r}, must be one of {", ".join(known)}')
         if kind == 'fields' and (target != 'field' or not anatomies):
             raise ValueError("kind is 'fields', which teaches what learns from fields alone, and needs some of them")
-        self._settings = [str(path) for path in anatomies], seed, target, kind, noise, sparse, patch, heads, patches
-        self.batch = batch
-        self._batches = heads * patches // batch
 
     @classmethod
     def for_network(cls, network, anatomies, seed, **settings):
@@ -78,17 +121,9 @@ class PatchStream:
         return cls(anatomies, seed, target=network.target,
                    sparse=network.target == 'chi' and network.begins_sparse, **settings)
 
-    def batches(self, step=0):
-        """Yield batches from a step on, each a dict of arrays whose first axis is the batch.
-
-        The block after the current one is made meanwhile. Closing the generator ends the process that does.
-        """
-        block, at = divmod(step, self._batches)
-        with closing(blocks_from(make_block, self._settings, block)) as blocks:
-            for current in blocks:
-                for n in range(at, self._batches):
-                    yield current.patches(n * self.batch, (n + 1) * self.batch)
-                at = 0
+    @staticmethod
+    def _cut(block, begin, end):
+        return block.patches(begin, end)
 
 
 def blocks_from(make, settings, block):

@@ -49,8 +49,7 @@ class FieldValidationSet(ValidationSet):
         """Return mean NRMSE and HFEN in percent, and their mean as 'score'."""
         maps = (invert_with(network, head.field, head.mask, head.voxel_size, head.b0_dir, strength)[1]
                 for head, strength in zip(self.heads, self.strengths))
-        return _summary([[measure(chi, head.chi, head.mask) for measure in (nrmse, hfen)]
-                         for chi, head in zip(maps, self.heads)])
+        return _summary_of_maps(maps, self.heads)
 
 
 class BackgroundValidationSet:
@@ -89,8 +88,7 @@ class DirectValidationSet:
     def score(self, network):
         """Return mean NRMSE and HFEN in percent, and their mean as 'score'."""
         maps = (invert_total(network, head.total, head.mask, head.voxel_size, head.b0_dir) for head in self.heads)
-        return _summary([[measure(chi, head.chi, head.mask) for measure in (nrmse, hfen)]
-                         for chi, head in zip(maps, self.heads)])
+        return _summary_of_maps(maps, self.heads)
 
 
 VALIDATION = {'chi': ValidationSet, 'field': FieldValidationSet, 'local': BackgroundValidationSet,
@@ -102,6 +100,12 @@ def _heads(anatomies, noises, **options):
     samples = [head_from_labels(*load_labels(path)) for path in anatomies] or [digital_head]
     return [training_head(sample, [SEED, n], noise=noise, **options) for n, (sample, noise)
             in enumerate((sample, noise) for sample in samples for noise in noises)]
+
+
+def _summary_of_maps(maps, heads):
+    """Return the `_summary` of one susceptibility map of each head."""
+    return _summary([[measure(chi, head.chi, head.mask) for measure in (nrmse, hfen)]
+                     for chi, head in zip(maps, heads)])
 
 
 def _summary(rows):

@@ -12,7 +12,8 @@ from pathlib import Path
 import nibabel as nib
 import numba
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
+from scipy.ndimage import (binary_closing, binary_fill_holes, distance_transform_edt, gaussian_filter, label,
+                           map_coordinates, zoom)
 
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.grid import move_points
@@ -24,7 +25,7 @@ from qsmbids.simulation.deformation import Form, age_deformation, compose, rando
 from qsmbids.simulation.head import (SLAB_VOXELS, Head, add_texture, along_path, check_variation, inverse_rigid,
                                      paint_nucleus, positions, texture_relaxivity)
 from qsmbids.simulation.surfaces import Balls, balls
-from qsmbids.simulation.tissues import LABELS, at_field_strength, vary_tissues
+from qsmbids.simulation.tissues import LABELS, TISSUES, at_field_strength, vary_tissues
 
 # What the ids beyond FreeSurfer's own table stand for was told by place: 25 and 57 line the lateral ventricles, 136,
 # 137, 163 and 164 lie in them, 502 are the carotid and vertebral arteries, 514 the dural sinuses.
@@ -56,6 +57,7 @@ HULL_MM, HULL_STEP = 6, 2      # sulci narrower than twice this lie inside the b
 VARIATION = 2.5                # SD of the velocity of the deformation where none is asked for, mm
 CSF_MM = 2.5                   # between the brain's hull and the skull
 SULCAL_GAIN = 8.               # weight of sulci over other tissues for each mm that their walls draw back
+SPECK_MM3 = 27.                # of air, in a map
 GROWTH_SD, GROWTH_MAX = .03, .08
 
 
@@ -155,6 +157,8 @@ def _prepare(labels, affine):
     for name, ids in (('ventral diencephalon', ((28,), (60,))), ('cerebellar white matter', ((7,), (46,)))):
         anchors[name] = np.array([(centre(*ids[side]) - middle) @ frame for side in (1, 0)])
     tissues = table[np.clip(labels, 0, table.size - 1)]
+    _fill_brain(tissues)
+    _clear_specks(tissues, affine)
     _divide_pallidum(tissues)
     hull = _hull(labels, affine)
     inside = zoom(hull, HULL_STEP, order=1, grid_mode=True, mode='nearest')[tuple(slice(n) for n in tissues.shape)]
@@ -163,6 +167,26 @@ def _prepare(labels, affine):
     affine[:3, 3] += CENTRE - middle
     ventricles = _signed_distance(_coarse(np.isin(labels, (4, 43, 14, 31, 63))), affine)
     return _Anatomy(tissues, affine, frame, anchors, hull, ventricles, _ventricle_walls(labels, affine))
+
+
+def _fill_brain(tissues):
+    """Make fluid of what the brain encloses, but not of sinuses, in place: label maps have specks of air there.
+
+    A gap of the brain of one or two voxels counts as enclosed: specks lie along its surface, too.
+    """
+    brain = np.array([tissue.brain for tissue in TISSUES.values()])[tissues]
+    filled = binary_fill_holes(binary_closing(np.pad(brain, 1)))[1:-1, 1:-1, 1:-1]
+    tissues[filled & ~brain & (tissues != LABELS['dural_sinus'])] = SULCUS
+
+
+def _clear_specks(tissues, affine):
+    """Give air in pieces smaller than `SPECK_MM3` to the tissue next to it, in place: no sinus is that small."""
+    pieces, _ = label(tissues == LABELS['air'])
+    volumes = np.bincount(pieces.ravel()) * np.prod(voxel_size_of(affine))
+    volumes[0] = np.inf
+    specks = (volumes < SPECK_MM3)[pieces]
+    nearest = distance_transform_edt(specks, return_distances=False, return_indices=True)
+    tissues[specks] = tissues[tuple(at[specks] for at in nearest)]
 
 
 def _frame(across, down):

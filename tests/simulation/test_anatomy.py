@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qsmbids.files import FileError
-from qsmbids.simulation.anatomy import HULL_STEP, PLACED, _hull, head_from_labels, load_labels
+from qsmbids.simulation.anatomy import HULL_STEP, PLACED, _clear_specks, _hull, head_from_labels, load_labels
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, simulate
 from qsmbids.simulation.tissues import LABELS, RELAXIVITY, TISSUES
@@ -178,3 +178,22 @@ def test_what_is_no_label_map_is_refused(tmp_path, label_map):
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4)), tmp_path / 'four.nii.gz')
     with pytest.raises(FileError, match='3D'):
         load_labels(tmp_path / 'four.nii.gz')
+
+
+def test_specks_of_air_in_the_brain_become_fluid(label_map):
+    """A label map of a real head has single voxels of air in the brain, which would look like microbleeds."""
+    specked = label_map.copy()
+    specked[tuple(np.random.default_rng(0).choice(np.argwhere((label_map > 0) & (label_map < 500)), 40).T)] = 0
+    plain, cleared = (head_from_labels(labels, AFFINE)(SHAPE, AFFINE, 1, variation=0.) for labels in (label_map, specked))
+    assert not np.any((cleared.labels == LABELS['air']) & plain.map('brain'))
+
+
+def test_specks_of_air_in_bone_are_cleared_and_sinuses_stay():
+    tissues = np.full((20, 20, 20), LABELS['bone'], np.uint8)
+    tissues[:10] = LABELS['muscle']
+    tissues[14:18, 3:6, 3:6] = LABELS['air']
+    sinus = tissues == LABELS['air']
+    tissues[15, 15, 15] = tissues[3, 3, 3] = LABELS['air']
+    _clear_specks(tissues, np.eye(4))
+    assert np.array_equal(tissues == LABELS['air'], sinus)
+    assert tissues[15, 15, 15] == LABELS['bone'] and tissues[3, 3, 3] == LABELS['muscle']

@@ -1,16 +1,15 @@
 """Where the brain is, and where in it the echoes can be trusted. No network, no atlas, no idea of which way is up."""
 
-from functools import lru_cache
-
+import numba
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import csr_matrix
 
 from qsmbids.core.checks import check_mask, check_same_shape
 
 STEP = 2.0          # mm; brain extraction works on a grid of this spacing, whatever the voxel size.
 FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
 REACH = 20.0        # mm; how far inward of a point of the surface the tissue is looked at.
+DEPTHS = int(REACH / STEP) + 1
 NO_HEAD = 0.03      # tissue beyond the surface, as a share of that inside, below which the head was taken off before.
 OPEN = 8            # voxels that doubt at the border is followed inwards; what is deeper and thin is a vein.
 BEND = 3.33, 10.0   # mm; radii of curvature of which the surface keeps the larger and smooths the smaller away.
@@ -408,45 +407,72 @@ def _thickest_part(flat):
 
 
 def _grow(image, tissue, vertices, faces, rounds, fraction):
-    """Let a closed surface grow to where the image darkens. Smith's t2 and t are the constants 0.1 and 0.3 of `tissue`.
-
-    Positions and lengths are in grid steps.
-    """
-    neighbours, corners = _mesh(len(vertices), faces.tobytes())
-    last = np.array(image.shape) - 1
-    strides = np.array([image.shape[1] * image.shape[2], image.shape[2], 1])
-    values = _likeness(np.ascontiguousarray(image).ravel() / tissue)
-    steps = np.arange(int(REACH / STEP) + 1)[:, None]
-    mean_bend = (STEP / BEND[0] + STEP / BEND[1]) / 2
-    steepness = 6 / (STEP / BEND[0] - STEP / BEND[1])
+    """Let a closed surface grow to where the image darkens. Positions and lengths are in grid steps."""
+    values = _likeness(image / tissue)
+    count = np.bincount(faces.ravel())
     for _ in range(rounds):
-        triangles = vertices[faces]
-        normals = corners @ np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        length = np.linalg.norm(triangles[:, 1] - triangles[:, 0], axis=1).mean()
-        pull = neighbours @ vertices - vertices
-        outward = np.einsum('vi,vi->v', pull, normals)
-        smoothing = (1 + np.tanh(steepness * (2 * np.abs(outward) / length ** 2 - mean_bend))) / 2
-
-        inward = np.rint(vertices[:, None] - steps * normals[:, None]).astype(np.intp)
-        seen = values[np.clip(inward, 0, last) @ strides]
-        low = np.maximum(seen.min(axis=1), 0.1)
-        high = np.maximum(seen[:, :len(steps) // 2 + 1].max(axis=1), 0.3)
-        force = 2 * (low - 0.1) / (high - 0.1) - 2 * fraction
-
-        along = (smoothing - 0.5) * outward + 0.05 * length * force
-        vertices = np.clip(vertices + 0.5 * pull + along[:, None] * normals, -0.5, last + 0.5)
+        vertices = _step(values, vertices, faces, count, fraction)
     return vertices
 
 
-@lru_cache(maxsize=4)
-def _mesh(count, faces):
-    """Return the matrices that average a vertex's neighbours and that sum over the faces around a vertex."""
-    faces = np.frombuffer(faces, np.intp).reshape(-1, 3)
-    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
-    neighbours = csr_matrix((np.ones(start.size), (start, end)), (count, count))
-    corners = csr_matrix((np.ones(start.size), (start, np.repeat(np.arange(len(faces)), 3))), (count, len(faces)))
-    return neighbours.multiply(1 / neighbours.sum(axis=1)).tocsr(), corners
+@numba.njit(cache=True, nogil=True, error_model='numpy')
+def _step(values, vertices, faces, count, fraction):
+    """Return the vertices after one round of growth. Smith's t2 and t are the constants 0.1 and 0.3 of the tissue."""
+    mean_bend = (STEP / BEND[0] + STEP / BEND[1]) / 2
+    steepness = 6 / (STEP / BEND[0] - STEP / BEND[1])
+    around, normals, length = _surroundings(vertices, faces)
+    moved = np.empty_like(vertices)
+    pull, normal = np.empty(3), np.empty(3)
+    for v in range(len(vertices)):
+        size = max(np.sqrt(normals[v, 0] ** 2 + normals[v, 1] ** 2 + normals[v, 2] ** 2), 1e-12)
+        outward = 0.
+        for axis in range(3):
+            normal[axis] = normals[v, axis] / size
+            pull[axis] = around[v, axis] / count[v] - vertices[v, axis]
+            outward += pull[axis] * normal[axis]
+        smoothing = (1 + np.tanh(steepness * (2 * abs(outward) / length ** 2 - mean_bend))) / 2
+        low, high = _inward(values, vertices[v], normal)
+        force = 2 * (low - .1) / (high - .1) - 2 * fraction
+        along = (smoothing - .5) * outward + .05 * length * force
+        for axis in range(3):
+            position = vertices[v, axis] + .5 * pull[axis] + along * normal[axis]
+            moved[v, axis] = min(max(position, -.5), values.shape[axis] - .5)
+    return moved
+
+
+@numba.njit(cache=True, nogil=True, error_model='numpy')
+def _surroundings(vertices, faces):
+    """Return the sum of each vertex's neighbours, a vector outward there, and the mean length of the edges."""
+    around, normals, length = np.zeros_like(vertices), np.zeros_like(vertices), 0.
+    for f in range(len(faces)):
+        a, b, c = faces[f]
+        squared = 0.
+        for axis in range(3):
+            one, other = (axis + 1) % 3, (axis + 2) % 3
+            normal = ((vertices[b, one] - vertices[a, one]) * (vertices[c, other] - vertices[a, other])
+                      - (vertices[b, other] - vertices[a, other]) * (vertices[c, one] - vertices[a, one]))
+            squared += (vertices[b, axis] - vertices[a, axis]) ** 2
+            for corner, following in ((a, b), (b, c), (c, a)):
+                normals[corner, axis] += normal
+                around[corner, axis] += vertices[following, axis]
+        length += np.sqrt(squared) / len(faces)
+    return around, normals, length
+
+
+@numba.njit(cache=True, nogil=True, error_model='numpy')
+def _inward(values, vertex, normal):
+    """Return the darkest value up to `REACH` below a point of the surface, and the brightest up to half of that."""
+    low, high = np.inf, .3
+    x, y, z = vertex
+    for depth in range(DEPTHS):
+        i, j, k = (int(np.rint(x - depth * normal[0])), int(np.rint(y - depth * normal[1])),
+                   int(np.rint(z - depth * normal[2])))
+        seen = values[min(max(i, 0), values.shape[0] - 1), min(max(j, 0), values.shape[1] - 1),
+                      min(max(k, 0), values.shape[2] - 1)]
+        low = min(low, seen)
+        if depth <= DEPTHS // 2:
+            high = max(high, seen)
+    return max(low, .1), high
 
 
 def _icosphere(level):
@@ -479,7 +505,7 @@ def _fill_surface(vertices, faces, shape):
     """Return a volume that is one inside a closed surface, a half where it passes, zero outside."""
     fine = 16
     shares = np.array([(i, j, fine - i - j) for i in range(fine + 1) for j in range(fine + 1 - i)]) / fine
-    points = np.einsum('kc,fcx->fkx', shares, vertices[faces]).reshape(-1, 3)
+    points = (shares @ vertices[faces]).reshape(-1, 3)
     shell = np.zeros([n + 4 for n in shape], bool)
     shell[tuple(np.rint(points).astype(np.intp).T + 2)] = True
     outside = component(~shell, (0, 0, 0))

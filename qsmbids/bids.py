@@ -566,6 +566,32 @@ def find_r2_map(derivatives, acquisition):
     return None
 
 
+def find_chi_map(derivatives, acquisition):
+    """Return the susceptibility map of another software for an acquisition, or None.
+
+    Parameters
+    ----------
+    derivatives : dict of str to path
+        ``NAME=PATH`` of ``--derivatives``.
+    acquisition : Acquisition
+
+    Returns
+    -------
+    str or None
+        Path of a ``Chimap`` with all the acquisition's entities, with or without ``desc-``, but of the sources of both
+        signs; of several in one folder the first by name. It must lie on the acquisition's grid.
+    """
+    for folder in derivatives.values():
+        place = Path(folder) / Path(acquisition.path('Chimap')).parent
+        for kind in ('', '_desc-*'):
+            found = [path for extension in ('.nii.gz', '.nii')
+                     for path in place.glob(f'{acquisition.name}{kind}_Chimap{extension}')]
+            whole = [path for path in found if not path.name.split('_Chimap')[0].endswith(('positive', 'negative'))]
+            if whole:
+                return str(min(whole))
+    return None
+
+
 def read_filter(path):
     """Read a ``--bids-filter-file``.
 

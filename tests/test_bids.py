@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from qsmbids.bids import (Acquisition, BIDSInputError, check_sessions, find_acquisitions, find_brain_mask, find_r2_map,
-                          find_subjects, load_layout, read_filter)
+from qsmbids.bids import (Acquisition, BIDSInputError, check_sessions, find_acquisitions, find_brain_mask, find_chi_map,
+                          find_r2_map, find_subjects, load_layout, read_filter)
 
 
 def discover(root, subjects=('01',), **options):
@@ -246,6 +246,18 @@ def test_r2_maps_of_other_derivatives(tmp_path):
     for name in ('sub-1_desc-fit_T2map.nii', 'sub-1_T2map.nii.gz', 'sub-1_R2map.nii.gz', 'sub-1_run-2_T2map.nii.gz'):
         (folder / name).touch()
         assert find_r2_map({'other': tmp_path / 'x', 'x': tmp_path}, acquisition) == str(folder / name)
+
+
+def test_susceptibility_maps_of_other_derivatives(tmp_path):
+    acquisition = Acquisition({'subject': '1', 'run': '2'}, 'MEGRE', {})
+    folder = tmp_path / 'sub-1' / 'anat'
+    folder.mkdir(parents=True)
+    for name in ('sub-1_Chimap', 'sub-1_run-1_Chimap', 'sub-1_run-2_desc-tvpositive_Chimap', 'sub-1_run-2_R2starmap'):
+        (folder / f'{name}.nii.gz').touch()
+    assert find_chi_map({'x': tmp_path}, acquisition) is None, 'of another run, of one sign, or no susceptibility'
+    for name in ('sub-1_run-2_desc-b_Chimap.nii.gz', 'sub-1_run-2_desc-a_Chimap.nii', 'sub-1_run-2_Chimap.nii.gz'):
+        (folder / name).touch()
+        assert find_chi_map({'other': tmp_path / 'x', 'x': tmp_path}, acquisition) == str(folder / name)
 
 
 @pytest.mark.parametrize('content, text', [('{', 'JSON'), ('[]', 'object'), ('{"megre": {"colour": "x"}}', 'colour')])

@@ -89,7 +89,7 @@ def _add_input(group):
     group.add_argument('-d', '--derivatives', nargs='+', metavar='NAME=PATH',
                        help="derivatives to use: a desc-brain_mask of the same acquisition replaces ours; an R2map or "
                             "T2map on its grid gives R2'; a segmentation (BIDS dseg, FreeSurfer, FastSurfer, SynthSeg) "
-                            'gives the regions')
+                            'gives the regions; microbleeds are looked for in a Chimap on its grid')
 
 
 def _add_methods(group):

@@ -49,6 +49,7 @@ class DrawFiguresInputSpec(NumericInputSpec):
     separated_names = traits.List(traits.Str, desc='their names, in the order of the maps')
     regions = File(exists=True, desc='label map; outlined on the first map and on the magnitude')
     lesions = File(exists=True, desc='table of lesions; shown on the first map')
+    lesion_chi = File(exists=True, desc='map that they are shown on instead, ppm')
 
 
 class DrawFiguresOutputSpec(TraitedSpec):
@@ -127,8 +128,9 @@ class DrawFigures(NumericInterface):
         if given(self.inputs.chi):
             beside = [*self.inputs.chi, paths['magnitude'], given(self.inputs.regions), given(self.inputs.lesions)]
             plan['viewer'] = _Job('viewer', self.inputs.chi[0], masks, tuple(path for path in beside if path))
-        if given(self.inputs.lesions) and given(self.inputs.chi):
-            plan['microbleeds'] = _Job('microbleeds', self.inputs.chi[0], {}, (self.inputs.lesions,))
+        looked_at = given(self.inputs.lesion_chi) or next(iter(given(self.inputs.chi, [])), None)
+        if given(self.inputs.lesions) and looked_at:
+            plan['microbleeds'] = _Job('microbleeds', looked_at, {}, (self.inputs.lesions,))
         for name in ('swi', 'minip'):
             if paths[name]:
                 plan[name] = _Job(name, paths[name], {})

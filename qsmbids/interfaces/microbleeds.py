@@ -73,10 +73,8 @@ def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, cla
     volumes = {}
     for name, path in (('chi', chi), ('r2star', r2star or weighted), ('regions', regions)):
         if path:
-            check_grid(path, mask)
+            check_map(path, mask)
             volumes[name], _ = repair_nonfinite(load_array(path))
-            if volumes[name].ndim != 3:
-                raise FileError(f'{path}: must be 3D, has the shape {volumes[name].shape}')
     brain, affine = load_mask(mask), load_image(mask).affine
     if weighted and not r2star:
         volumes['r2star'] = darkness_of(volumes['r2star'], brain, voxel_size_of(affine))
@@ -85,6 +83,13 @@ def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, cla
         volumes['regions'] = translate(np.rint(volumes['regions']).astype(np.int32),
                                        read_table(table if table.is_file() else None))
     return find_microbleeds(volumes.pop('chi', None), brain, affine, **volumes, classify=classify)
+
+
+def check_map(path, mask):
+    """Raise FileError unless a NIfTI file is one volume on the grid of the mask."""
+    check_grid(path, mask)
+    if load_image(path).ndim != 3:
+        raise FileError(f'{path}: must be 3D, has the shape {load_image(path).shape}')
 
 
 def write_census(census, name, like):
@@ -116,6 +121,7 @@ def write_census(census, name, like):
 class FindMicrobleedsInputSpec(NumericInputSpec):
     mask = File(exists=True, mandatory=True, desc='brain')
     chi = File(exists=True, desc='ppm')
+    other_chi = File(exists=True, desc='of another software, in the place of chi')
     r2star = File(exists=True, desc='1/s')
     regions = File(exists=True, desc='indices of the table of labels')
     weights = traits.Str(desc='of the network that grades; rules without')
@@ -137,8 +143,11 @@ class FindMicrobleeds(NumericInterface):
     output_spec = FindMicrobleedsOutputSpec
 
     def _compute(self, folder):
-        chosen = self.inputs
+        chosen, other = self.inputs, given(self.inputs.other_chi)
         images = {name: path for name in ('chi', 'r2star') if (path := given(getattr(chosen, name)))}
+        if other:
+            images = {'chi': other} | {name: path for name, path in images.items() if name != 'chi'}
+            check_map(other, chosen.mask)
         regions = load_array(chosen.regions, np.uint8) if given(chosen.regions) else None
         mask, affine = load_mask(chosen.mask), load_image(chosen.mask).affine
         said, classify = grading(given(chosen.weights), images.get('chi'))
@@ -149,4 +158,6 @@ class FindMicrobleeds(NumericInterface):
             census, lambda suffix, extension: folder / f'{suffix}{extension.removesuffix(".gz")}', chosen.mask)
         counts = {row['region']: row for row in count_lesions(census.lesions, census.located) if row['class'] == 'cmb'}
         self._results['metadata'] = {'Inputs': list(images), 'LowConfidence': census.low_confidence} | said
+        if other:
+            self._results['metadata']['SusceptibilityMap'] = Path(other).as_uri()
         self._results['metrics'] = {f'microbleeds_{name}': counts['all'][name] for name in ('definite', 'possible')}

@@ -1,13 +1,14 @@
 """The workflow of a run. Of all workflow modules only this one reads the configuration."""
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 
 from qsmbids import __version__
-from qsmbids.bids import find_brain_mask, find_r2_map
+from qsmbids.bids import find_brain_mask, find_chi_map, find_r2_map
 from qsmbids.core.methods import BACKGROUND, departures
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import tissue_r2
@@ -88,6 +89,7 @@ def init_single_wf(config, acquisition, threads):
     return init_acquisition_wf(acquisition, method_settings(config), output_dir=config.output_dir, threads=threads,
                                brain_mask=find_brain_mask(config.derivatives, acquisition),
                                r2_map=find_r2_map(config.derivatives, acquisition),
+                               chi_map=find_chi_map(config.derivatives, acquisition),
                                regions=find_regions(config, acquisition),
                                t1w=find_t1w(config.bids_dir, acquisition))
 
@@ -111,8 +113,8 @@ def crash_folder(output_dir, acquisition):
     return output_dir / 'logs' / f'sub-{acquisition.subject}' / acquisition.name
 
 
-def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r2_map=None, regions=(None, ()),
-                        t1w=None, threads=1):
+def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r2_map=None, chi_map=None,
+                        regions=(None, ()), t1w=None, threads=1):
     """Return the workflow of one acquisition.
 
     Parameters
@@ -125,12 +127,16 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
         Mask to use instead of finding one.
     r2_map : str, optional
         Path of a measured R2 or T2 map.
+    chi_map : str, optional
+        Susceptibility map of another software, in which microbleeds are looked for instead of in ours.
     regions : tuple, optional
         As from :func:`find_regions`.
     t1w : str, optional
         T1w image of the participant, to register templates by.
     threads : int
     """
+    if chi_map and settings['microbleeds']:
+        acquisition = replace(acquisition, notes=(*acquisition.notes, f'microbleeds: looked for in {chi_map}'))
     workflow = DescribedWorkflow(name=acquisition.name.replace('-', '_') + '_wf')
     voxels = acquisition.shape[0] * acquisition.shape[1] * acquisition.shape[2]
     sizes = dict(voxels=voxels, threads=threads)
@@ -160,8 +166,10 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
         _add_susceptibility(workflow, acquisition, settings, sizes, ports, relaxometry_wf)
     microbleed_wf = None
     if settings['microbleeds'] and (acquisition.has_phase or relaxometry_wf is not None):
-        microbleed_wf = init_microbleed_wf(grading=settings['microbleed_grading'] if acquisition.has_phase else 'rules',
-                                           **sizes)
+        graded = settings['microbleed_grading'] if acquisition.has_phase or chi_map else 'rules'
+        microbleed_wf = init_microbleed_wf(grading=graded, chi_map=chi_map, **sizes)
+        if chi_map:
+            draw.inputs.lesion_chi = chi_map
     said = _add_regions(workflow, acquisition, settings, sizes, regions, relaxometry_wf, microbleed_wf)
     if microbleed_wf is not None:
         _add_microbleeds(workflow, acquisition, microbleed_wf, relaxometry_wf)

@@ -6,7 +6,7 @@ from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 FILES = ('mask', 'dseg', 'labels', 'probseg', 'lesions', 'counts')
 
 
-def init_microbleed_wf(*, voxels, grading='network', threads=1, name='microbleed_wf'):
+def init_microbleed_wf(*, voxels, grading='network', chi_map=None, threads=1, name='microbleed_wf'):
     """Return a workflow that takes the census of microbleeds.
 
     Parameters
@@ -14,6 +14,8 @@ def init_microbleed_wf(*, voxels, grading='network', threads=1, name='microbleed
     voxels : int
         Voxels of one volume, for the memory.
     grading : {'network', 'rules'}
+    chi_map : path, optional
+        Map of another software, in the place of `chi`.
     threads : int
 
     Inputs
@@ -33,14 +35,17 @@ def init_microbleed_wf(*, voxels, grading='network', threads=1, name='microbleed
     workflow = DescribedWorkflow(name=name)
     by = {'network': 'a network, trained on simulated scans, that sees the map around them and how far they meet rules',
           'rules': 'rules'}[grading]
+    looked_at = 'susceptibility map of another software' if chi_map else 'susceptibility'
     workflow.__desc__ = ('Microbleeds and calcifications were found as extrema of the Laplacian of Gaussian of the '
-                         f'susceptibility and graded by {by} after those for readers [@greenberg2009]; this is for '
+                         f'{looked_at} and graded by {by} after those for readers [@greenberg2009]; this is for '
                          'research use only and no diagnosis.')
     inputnode = fields('brain_mask', 'chi', 'r2star', 'regions', name='inputnode')
     outputnode = fields(*FILES, 'metadata', 'metrics', name='outputnode')
     find = numeric_node(FindMicrobleeds(), 'find', buffers=22, voxels=voxels, threads=threads)
     if grading == 'network':
         find.inputs.weights = 'cmb'
+    if chi_map:
+        find.inputs.other_chi = str(chi_map)
     workflow.connect([
         (inputnode, find, [('brain_mask', 'mask'), ('chi', 'chi'), ('r2star', 'r2star'), ('regions', 'regions')]),
         (find, outputnode, [(name, name) for name in (*FILES, 'metadata', 'metrics')])])

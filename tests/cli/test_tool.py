@@ -169,7 +169,8 @@ def test_microbleeds_give_tables_maps_and_sidecars(files, tmp_path, capsys):
     ball = sum(((grid - middle) * step) ** 2 for grid, middle, step in zip(grids, (15, 12, 13), (1.5, 1.5, 2))) < 9
     mask = files['volumes']['mask']
     noise = np.random.default_rng(0).normal(0, .02, SHAPE)
-    for name, volume in (('chi', (noise + .7 * ball) * mask), ('r2star', (20 + 90 * ball) * mask)):
+    for name, volume in (('chi', (noise + .7 * ball) * mask), ('r2star', (20 + 90 * ball) * mask),
+                         ('swi', (400 + 100 * noise) * (1 - .8 * ball) * mask)):
         nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), AFFINE), tmp_path / f'{name}.nii')
     inputs = ['microbleeds', '--mask', files['mask'], '--nthreads', '1']
     assert main([*inputs, '--chi', str(tmp_path / 'chi.nii'), '-o', str(tmp_path / 'sub-1_desc-cmb')]) == 0
@@ -180,8 +181,11 @@ def test_microbleeds_give_tables_maps_and_sidecars(files, tmp_path, capsys):
     for suffix in ('mask', 'dseg', 'probseg', 'lesions', 'counts'):
         assert 'esearch use only, not a diagnosis' in (tmp_path / f'sub-1_desc-cmb_{suffix}.json').read_text()
     assert 'confidence' not in capsys.readouterr().err
-    assert main([*inputs, '--r2star', str(tmp_path / 'r2star.nii'), '-o', str(tmp_path / 'y')]) == 0
-    assert 'low confidence' in capsys.readouterr().err
+    for kind in ('r2star', 'swi'):
+        assert main([*inputs, f'--{kind}', str(tmp_path / f'{kind}.nii'), '-o', str(tmp_path / kind)]) == 0
+        assert 'low confidence' in capsys.readouterr().err
+        row, = [row for row in read_tsv(tmp_path / f'{kind}_lesions.tsv') if row['class'] == 'cmb']
+        assert (row['certainty'], row['low_confidence']) == ('possible', 'yes') and abs(float(row['z_ras_mm']) - 26) < 2
     assert main([*inputs, '-o', str(tmp_path / 'z')]) == 1 and '--chi' in capsys.readouterr().err
 
 

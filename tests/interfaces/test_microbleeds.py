@@ -47,6 +47,20 @@ def test_the_node_writes_maps_and_tables_that_agree(scan, tmp_path, monkeypatch)
     assert out.metadata == {'Inputs': ['chi', 'r2star'], 'LowConfidence': False, 'Grading': RULES}
 
 
+def test_a_map_of_another_software_takes_the_place_of_ours(scan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    even = tmp_path / 'even.nii'
+    noise = np.random.default_rng(1).normal(0, .02, SHAPE).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(noise * nibabel.load(scan / 'mask.nii').get_fdata(), AFFINE), even)
+    node = FindMicrobleeds(chi=str(even), other_chi=str(scan / 'chi.nii'), mask=str(scan / 'mask.nii'))
+    out = node.run(cwd=str(tmp_path)).outputs
+    assert out.metrics['microbleeds_definite'] == 1 and out.metadata['Inputs'] == ['chi']
+    assert out.metadata['SusceptibilityMap'] == (scan / 'chi.nii').as_uri()
+    node.inputs.other_chi = str(scan / 'other.nii')
+    with pytest.raises(FileError, match='other.nii: lies on another grid'):
+        node.run(cwd=str(tmp_path))
+
+
 def test_a_label_map_is_read_by_its_table_or_as_that_of_freesurfer(scan, tmp_path):
     regions = np.asarray(nibabel.load(scan / 'regions.nii').dataobj)
     for index, table in ((10, None), (4, 'index\tname\n4\tLeft-Thalamus\n')):
@@ -56,6 +70,13 @@ def test_a_label_map_is_read_by_its_table_or_as_that_of_freesurfer(scan, tmp_pat
             path.with_suffix('.tsv').write_text(table)
         census = take_census(scan / 'mask.nii', chi=scan / 'chi.nii', regions=path)
         assert [row['deep_nucleus'] for row in census.lesions] == [None, 'Thalamus']
+
+
+def test_several_volumes_are_refused(scan, tmp_path):
+    path = tmp_path / 'two.nii'
+    nibabel.save(nibabel.Nifti1Image(np.zeros((*SHAPE, 2), np.float32), AFFINE), path)
+    with pytest.raises(FileError, match='two.nii: must be 3D'):
+        take_census(scan / 'mask.nii', chi=path)
 
 
 def test_a_weighted_image_alone_gives_low_confidence(scan):

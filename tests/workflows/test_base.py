@@ -119,6 +119,19 @@ def test_what_networks_make_beside_their_map_is_drawn(acquisition, build, settin
         assert draw.inputs.companion_names == companion_maps(settings['inversion'])
 
 
+def test_microbleeds_are_looked_for_in_a_map_of_another_software(acquisition, build, tmp_path):
+    folder = tmp_path / 'other' / 'sub-01' / 'ses-a' / 'anat'
+    folder.mkdir(parents=True)
+    path = folder / f'{acquisition[0].name}_desc-x_Chimap.nii'
+    path.touch()
+    for kind in kinds(*acquisition):
+        workflow, _ = build([kind], derivatives={'other': tmp_path / 'other'})
+        assert inputs_without_source(workflow) == []
+        nodes = {node.name: node.interface.inputs for node in workflow._get_all_nodes()}
+        assert nodes['find'].other_chi == nodes['draw'].lesion_chi == str(path) and nodes['find'].weights == 'cmb'
+        assert any(str(path) in note for note in nodes['assess'].metadata_notes)
+
+
 def test_threads_are_no_part_of_a_result(acquisition, build, tmp_path):
     hashes = []
     for threads in (1, 2):

@@ -4,6 +4,8 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from qsmbids.core.methods import BACKGROUND, INVERSION
+
 
 @dataclass(frozen=True)
 class Config:
@@ -64,6 +66,13 @@ class Config:
     random_seed: int | None = None
     verbose: int = 0
     notrack: bool = False
+
+    @property
+    def uses_networks(self):
+        """Whether a step may be done by a network."""
+        methods = (BACKGROUND[self.background], *(INVERSION[name] for name in self.inversion))
+        return (self.subcortical in ('auto', 'network') or self.microbleeds and self.microbleed_grading == 'network'
+                or any(method.weights for method in methods))
 
     def to_toml(self):
         """Return the settings as TOML text, unset ones left out."""

@@ -75,3 +75,12 @@ def test_wrong_files_name_the_setting(tmp_path, text, message):
 
 def test_toml_is_toml(arguments):
     assert tomllib.loads(parse(arguments).to_toml())['inversion'] == ['tv']
+
+
+@pytest.mark.parametrize(('flags', 'networks'), [
+    ((), True), (('--no-microbleeds',), True), (('--subcortical', 'none'), True),
+    (('--subcortical', 'none', '--microbleed-grading', 'rules'), False),
+    (('--subcortical', 'none', '--no-microbleeds'), False),
+    (('--subcortical', 'none', '--no-microbleeds', '--inversion', 'tv', 'pocsnet2'), True)])
+def test_whether_a_network_may_run(arguments, flags, networks):
+    assert parse([*arguments, *flags]).uses_networks is networks

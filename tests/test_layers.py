@@ -12,10 +12,12 @@ import qsmbids
 PACKAGE = Path(qsmbids.__file__).parent
 # A file imports only from its own layer or one with a lower number.
 LAYERS = {'core': 0, 'files': 0, 'ages': 0, 'networks': 1, 'headers': 1, 'simulation': 1, 'bids': 1, 'templates': 1,
-          'segmentations': 1, 'config': 1, 'training': 2, 'reports': 2, 'interfaces': 3, 'workflows': 4, 'cli': 5, '__main__': 6}
+          'segmentations': 1, 'config': 1, 'training': 2, 'reports': 2, 'interfaces': 3, 'workflows': 4, 'cli': 5,
+          '__main__': 6}
 # Whose files import torch at their top; whoever uses them does so within a function.
 LEARNING, TORCHLESS = ('networks', 'training'), {'qsmbids.networks.shipped'}
-HEAVY = {'torch', 'bids', 'matplotlib', 'ants', 'nipype', 'pandas', 'templateflow', 'jinja2', 'skimage'}
+HEAVY = {'torch', 'bids', 'matplotlib', 'ants', 'nipype', 'pandas', 'templateflow', 'jinja2', 'skimage', 'PIL',
+         'contourpy'}
 MODULES = sorted(p for p in PACKAGE.rglob('*.py'))
 
 

@@ -68,13 +68,17 @@ class _Run:
         self.internal_error = False
 
     def execute(self):
+        config = self.config
+        computes = not (config.reports_only or config.boilerplate_only)
+        if computes and self.allowed.nprocs > 1 and not (config.low_mem or config.use_plugin):
+            from qsmbids.workflows.server import start_server
+            start_server(config.uses_networks)  # imports for the workers, while this process does for itself
         from qsmbids.bids import BIDSInputError, check_sessions, find_subjects, read_filter
         from qsmbids.files import FileError, write_text
         from qsmbids.reports.dataset import write_dataset_files
         from qsmbids.workflows.derivatives import DESCRIPTIONS
         from qsmbids.workflows.estimate import for_steps
         from qsmbids.workflows.run import configure_nipype, make_plugin
-        config = self.config
         _check_weights(config)
         _check_templates(config)
         subjects = find_subjects(config.bids_dir, config.participant_label)
@@ -83,7 +87,7 @@ class _Run:
         configure_nipype(stop_on_first_crash=config.stop_on_first_crash, resource_monitor=config.resource_monitor,
                          crash_folder=config.output_dir / 'logs',
                          log_level=(logging.CRITICAL, logging.WARNING, logging.INFO)[min(config.verbose, 2)])
-        if not (config.reports_only or config.boilerplate_only):
+        if computes:
             self.progress = show_progress(len(subjects), self.allowed.nprocs)
         try:
             self.plugin, self.plugin_args = make_plugin(

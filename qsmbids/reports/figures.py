@@ -3,8 +3,6 @@
 All show the neurological convention: the patient's left is on the left of the picture.
 """
 
-import struct
-import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +10,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 
 from qsmbids.core.labels import STRUCTURES
+from qsmbids.reports.sheet import INK, Sheet, contours, stretch
 
 # Axis that a plane is cut across, then the axes that run to the right and up; 0, 1, 2 are right, anterior, superior.
 PLANES = {'axial': (2, 0, 1), 'coronal': (1, 0, 2), 'sagittal': (0, 1, 2)}
@@ -22,8 +21,8 @@ _ENDS = (('L', 'R'), ('P', 'A'), ('I', 'S'))
 # Where in the brain's bounding box the slices lie.
 _FRACTIONS = (0.25, 0.39, 0.5, 0.6, 0.74)
 _TILE, _GAP, _FOOT = 208, 6, 46
-WIDTH, DPI = _GAP + len(_FRACTIONS) * (_TILE + _GAP), 100
-GROUND, INK = '#101317', '#e8ecf1'
+_BAR = (24, 34, 250, 10)   # from the left and the bottom, length, thickness
+WIDTH = _GAP + len(_FRACTIONS) * (_TILE + _GAP)
 
 
 @dataclass(frozen=True)
@@ -253,21 +252,13 @@ def draw_figure(name, view, layers, brain, outlines=None):
         for plane in planes:
             rows.append(_cut_row(f'{label} {plane}'.strip(), plane, view, volume, brain, outlines))
     limits = figure.limits or _limits(rows, symmetric=figure.colours != 'gray')
-    canvas, axes = _canvas([row.height for row in rows])
-    colours = _colours(figure)
+    sheet = Sheet(WIDTH, _GAP + sum(row.height + _GAP for row in rows) + _FOOT, _colours(figure))
     top = _GAP
     for row in rows:
-        for column, (tile, inside) in enumerate(zip(row.tiles, row.inside)):
-            left = _GAP + column * (_TILE + _GAP)
-            axes.imshow(np.where(inside, tile, np.nan) if figure.masked else tile, cmap=colours, vmin=limits[0],
-                        vmax=limits[1], origin='lower', extent=(left, left + _TILE, top + row.height, top),
-                        aspect='auto', interpolation='antialiased')
-        for key, masks in row.outlines.items():
-            _outline(axes, masks, top, row.height, OUTLINES[key][0])
-        _label_row(axes, row, top)
+        _add_row(sheet, row, top, limits, figure.masked)
         top += row.height + _GAP
-    _add_foot(canvas, axes, figure, limits, outlines)
-    return encode_png(canvas, colours)
+    _add_foot(sheet, figure, limits, outlines)
+    return sheet.png()
 
 
 @dataclass(frozen=True)
@@ -330,92 +321,39 @@ def _colours(figure):
     return colormaps[figure.colours].resampled(128)
 
 
-def _canvas(heights):
-    """Return a figure, and axes that count pixels from its top left."""
-    from matplotlib.figure import Figure as Canvas
-    height = _GAP + sum(heights) + len(heights) * _GAP + _FOOT
-    canvas = Canvas(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=GROUND)
-    axes = canvas.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set(xlim=(0, WIDTH), ylim=(height, 0), autoscale_on=False)
-    return canvas, axes
-
-
-def _outline(axes, masks, top, height, colour):
-    """Draw the outlines of a mask in all tiles of a row at once: one call costs as much as one tile."""
-    rows, columns = masks[0].shape
-    across = np.arange(-0.5, columns + 1) * _TILE / columns
-    across[[0, -1]] = -_GAP / 4, _TILE + _GAP / 4
-    across = np.concatenate([_GAP + column * (_TILE + _GAP) + across for column in range(len(masks))])
-    down = top + height - (np.arange(rows) + 0.5) * height / rows
-    row = np.concatenate([np.pad(mask, ((0, 0), (1, 1))) for mask in masks], axis=1)
-    if row.any() and rows > 1:
-        axes.contour(across, down, row.astype(np.float32), levels=[0.5], colors=colour, linewidths=0.9)
-
-
-def _label_row(axes, row, top):
+def _add_row(sheet, row, top, limits, masked):
+    """Add the slices of a row, their outlines and labels."""
+    shape = row.height, _TILE
+    for column, (tile, inside, index) in enumerate(zip(row.tiles, row.inside, row.indices)):
+        left = _GAP + column * (_TILE + _GAP)
+        sheet.put(stretch(tile[::-1], shape, inside[::-1] if masked else None), limits, left, top)
+        for key, masks in row.outlines.items():
+            if min(tile.shape) > 1:
+                sheet.draw(contours(masks[column][::-1], left, top, shape), OUTLINES[key][0])
+        sheet.write(left + _TILE - 4, top + row.height - 9, index, align=1, points=7, boxed=True)
     low, high = _ENDS[PLANES[row.plane][1]]
-    style = dict(color=INK, fontsize=8, va='center', bbox=dict(facecolor=GROUND, alpha=0.6, pad=1.2, linewidth=0))
-    axes.text(_GAP + 4, top + row.height / 2, low, ha='left', **style)
-    axes.text(_GAP + _TILE - 4, top + row.height / 2, high, ha='right', **style)
-    axes.text(_GAP + 4, top + 10, row.label, ha='left', **style)
-    for column, index in enumerate(row.indices):
-        axes.text(_GAP + column * (_TILE + _GAP) + _TILE - 4, top + row.height - 9, index, ha='right',
-                  **style | {'fontsize': 7})
+    sheet.write(_GAP + 4, top + row.height / 2, low, boxed=True)
+    sheet.write(_GAP + _TILE - 4, top + row.height / 2, high, align=1, boxed=True)
+    sheet.write(_GAP + 4, top + 10, row.label, boxed=True)
 
 
-def _add_foot(canvas, axes, figure, limits, outlines):
+def _add_foot(sheet, figure, limits, outlines):
     """Add the colour bar with its unit, the names of the outlines, and which side is left."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
-    bar = canvas.add_axes((24 / width, 24 / height, 250 / width, 10 / height))
-    canvas.colorbar(ScalarMappable(Normalize(*limits), _colours(figure)), cax=bar, orientation='horizontal')
-    bar.tick_params(labelsize=8, colors=INK, length=2, pad=2)
-    bar.locator_params(nbins=5)
-    for edge in bar.spines.values():
-        edge.set_visible(False)
-    middle, style = height - 29, dict(color=INK, fontsize=8, va='center')
-    axes.text(290, middle, figure.unit, **style)
+    from matplotlib.ticker import MaxNLocator
+    left, top, long, thick = _BAR[0], sheet.height - _BAR[1], *_BAR[2:]
+    sheet.put(np.broadcast_to(np.linspace(*limits, long), (thick, long)), limits, left, top)
+    for value in MaxNLocator(5, steps=(1, 2, 5, 10)).tick_values(*limits):
+        if limits[0] <= value <= limits[1]:
+            at = left + (value - limits[0]) / (limits[1] - limits[0]) * long
+            sheet.mark(at, top + thick, 1, 3, INK)
+            sheet.write(at, top + thick + 11, f'{value:.6g}'.replace('-', '\N{MINUS SIGN}'), align=.5)
+    middle = top + thick / 2
+    sheet.write(290, middle, figure.unit)
     rows = 1 if len(outlines) <= 3 else 2
     step = 150 if rows == 1 else 62
     for number, key in enumerate(outlines):
         colour, label = OUTLINES[key]
         left, height = 400 + step * (number // rows), middle + (number % rows - (rows - 1) / 2) * 16
-        axes.plot((left, left + 22), (height, height), color=colour, linewidth=2)
-        axes.text(left + 28, height, label, **style)
-    axes.text(width - _GAP - 4, middle, "L: patient's left (neurological)", ha='right', **style)
-
-
-def encode_png(canvas, scale):
-    """Return a drawing as a PNG file of 256 colours, those of the scale among them: a third of the usual size."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    agg = FigureCanvasAgg(canvas)
-    agg.draw()
-    # Seven bits of each channel tell all colours of the scales apart, and keep the table of colours small.
-    packed = _pack(np.asarray(agg.buffer_rgba())[..., :3])
-    height, width = packed.shape
-    counts = np.bincount(packed.ravel(), minlength=1 << 21)
-    counts[_pack(scale(np.arange(scale.N), bytes=True)[:, :3])] += packed.size
-    present = np.flatnonzero(counts)
-    chosen = present[np.argsort(-counts[present], kind='stable')[:256]]
-    colours, palette = _unpack(present), _unpack(chosen)
-    # The blends at the edges of lines and letters that found no place become their nearest neighbours.
-    lookup = np.zeros(len(counts), np.uint8)
-    lookup[present] = ((palette ** 2).sum(axis=1) - 2 * colours @ palette.T).argmin(axis=1)
-    scanlines = np.zeros((height, width + 1), np.uint8)
-    scanlines[:, 1:] = lookup[packed]
-    chunks = ((b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 3, 0, 0, 0)),
-              (b'PLTE', np.round(palette * (255 / 127)).astype(np.uint8).tobytes()),
-              (b'IDAT', zlib.compress(scanlines.tobytes(), 6)), (b'IEND', b''))
-    return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-        for kind, data in chunks)
-
-
-def _pack(colours):
-    return (colours >> 1).astype(np.int32) @ np.array((1 << 14, 1 << 7, 1), np.int32)
-
-
-def _unpack(packed):
-    return np.stack((packed >> 14, packed >> 7 & 127, packed & 127), axis=1).astype(np.float32)
+        sheet.mark(left, height - 1, 22, 3, colour)
+        sheet.write(left + 28, height, label)
+    sheet.write(sheet.width - _GAP - 4, middle, "L: patient's left (neurological)", align=1)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from qsmbids.core.consistency import LEAST_CONTRAST
-from qsmbids.reports.figures import DPI, FIGURES, GROUND, INK, WIDTH, encode_png
+from qsmbids.reports.figures import FIGURES, WIDTH
+from qsmbids.reports.sheet import DPI, GROUND, INK, encode_png
 
 _HEIGHT, _TOP, _SIDE = 306, 34, 196
 _CURVE = (62, 372)  # from the left, width; as all lengths in pixels

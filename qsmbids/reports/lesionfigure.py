@@ -5,7 +5,8 @@ from nibabel.orientations import apply_orientation, io_orientation
 from scipy import ndimage
 
 from qsmbids.core.lesiontable import counts, places_of
-from qsmbids.reports.figures import DPI, FIGURES, GROUND, INK, PLANES, WIDTH, encode_png, silhouette
+from qsmbids.reports.figures import FIGURES, PLANES, WIDTH, silhouette
+from qsmbids.reports.sheet import DPI, GROUND, INK, encode_png
 
 MOST = 12                # lesions that are shown
 HALF_MM = 10.            # of a thumbnail

@@ -20,6 +20,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from qsmbids.files import cannot_write
+from qsmbids.workflows.server import start_server
 
 _RAISED = re.compile(r'^(?:[\w.]+\.)?(\w*(?:Error|Exception|Killed|Interrupt|Pool))(?:: (.*))?$')
 
@@ -33,10 +34,7 @@ class WorkerPool(MultiProcPlugin):
         self.pool = self._new_pool()
 
     def _new_pool(self):
-        context = multiprocessing.get_context('forkserver')
-        # Workers are forked from a server that has imported what every node needs.
-        context.set_forkserver_preload(['qsmbids.workflows.base'])
-        return ProcessPoolExecutor(self.processors, mp_context=context, initializer=_start_worker,
+        return ProcessPoolExecutor(self.processors, mp_context=start_server(), initializer=_start_worker,
                                    initargs=(self._cwd, logging.getLogger('nipype').level))
 
     def _submit_job(self, node, updatehash=False):

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from qsmbids.interfaces.figures import DrawFigures
 
@@ -64,8 +65,9 @@ def test_the_background_is_what_both_fields_differ_by(images, tmp_path):
         for name, volume in (('local_field', tissue), ('total_field', tissue + other.get_fdata())):
             images[name] = str(tmp_path / f'{name}{number}.nii')
             nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), other.affine), images[name])
-        pictures.append(draw(tmp_path / str(number), **images)['background'].read_bytes())
-    assert pictures[0] == pictures[1]
+        pictures.append(imread(draw(tmp_path / str(number), **images)['background']))
+    # What the other field adds is rounded away, or tips a pixel into the next of 128 colours.
+    assert np.abs(pictures[0] - pictures[1]).max() < .05
 
 
 def test_what_is_missing_is_left_out(images, tmp_path):

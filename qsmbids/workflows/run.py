@@ -1,5 +1,6 @@
 """Running a workflow: nipype's settings, the plugin, and what became of each acquisition."""
 
+import gc
 import json
 import logging
 import multiprocessing
@@ -14,6 +15,7 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from nipype import config as nipype_config
 from nipype.pipeline.plugins.linear import LinearPlugin
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
@@ -22,20 +24,42 @@ from nipype.pipeline.plugins.slurm import SLURMPlugin
 from qsmbids.files import cannot_write
 from qsmbids.workflows.server import start_server
 
+_LONGEST_WAIT = 1.  # for a worker, s
 _RAISED = re.compile(r'^(?:[\w.]+\.)?(\w*(?:Error|Exception|Killed|Interrupt|Pool))(?:: (.*))?$')
 
 
 class WorkerPool(MultiProcPlugin):
-    """Nipype's process pool, except that a worker that is killed fails its node instead of hanging the run."""
+    """Nipype's process pool, but a worker that is killed fails its node, and waiting for a worker takes no time.
+
+    Nipype's own would hang at a killed worker; it looks for results, and for garbage among all objects, many times a
+    second.
+    """
 
     def __init__(self, plugin_args=None):
         super().__init__(plugin_args=plugin_args)
+        self._finished = threading.Event()
         self.pool.shutdown(wait=False)  # it has started no worker yet
         self.pool = self._new_pool()
 
     def _new_pool(self):
         return ProcessPoolExecutor(self.processors, mp_context=start_server(), initializer=_start_worker,
                                    initargs=(self._cwd, logging.getLogger('nipype').level))
+
+    def run(self, graph, config, updatehash=False):
+        gc.collect()
+        gc.freeze()  # what was imported is no garbage
+        try:
+            super().run(graph, config, updatehash=updatehash)
+        finally:
+            gc.unfreeze()
+
+    def _send_procs_to_workers(self, updatehash=False, graph=None):
+        done = np.count_nonzero(self.proc_done)
+        super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
+        # What was done or begun just now may have made others ready.
+        if self.pending_tasks and np.count_nonzero(self.proc_done) == done:
+            self._finished.wait(_LONGEST_WAIT)
+            self._finished.clear()
 
     def _submit_job(self, node, updatehash=False):
         try:
@@ -61,6 +85,7 @@ class WorkerPool(MultiProcPlugin):
             reason = (f'{type(error).__name__}: the worker process was killed; most often the machine ran out of '
                       'memory: give --mem, --nprocs or --low-mem')
             self._taskresult[taskid] = {'result': None, 'traceback': [reason], 'taskid': taskid}
+        self._finished.set()
 
 
 class SlurmJobs(SLURMPlugin):

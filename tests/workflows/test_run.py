@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -67,6 +68,16 @@ def test_a_killed_worker_fails_its_node_and_the_rest_goes_on(workflow, tmp_path)
     finished = [i for i in range(4) if (tmp_path / 'wf' / f'good{i}' / f'result_good{i}.pklz').is_file()]
     # At most the one that ran beside the killed node is lost with the pool.
     assert len(finished) >= 3
+
+
+def test_waiting_for_a_worker_takes_no_time(workflow):
+    workflow.add_nodes([node(occupy, 'long', seconds=3)])
+    plugin, arguments = make_plugin(nprocs=2, memory_gb=1)
+    looks = []
+    plugin._check_resources = lambda tasks: looks.append(tasks) or type(plugin)._check_resources(plugin, tasks)
+    run_workflow(workflow, plugin, arguments)
+    assert 2 <= len(looks) < 20  # nipype's own looks 50 times a second
+    assert gc.get_freeze_count() == 0
 
 
 SLEEPER = """

@@ -54,16 +54,13 @@ def find_age(bids_dir, subject, session=None):
     FileError
         If a table has an age that is no number, a unit that is none of these, or more than 130 years.
     """
-    folder = Path(bids_dir)
-    tables = [(folder / 'participants.tsv', 'participant_id', f'sub-{subject}')]
-    if session:
-        tables.insert(0, (folder / f'sub-{subject}' / f'sub-{subject}_sessions.tsv', 'session_id', f'ses-{session}'))
-    for path, key, name in tables:
-        if path.is_file():
-            found = _age_in(path, *_ages(str(path), key, path.stat().st_mtime_ns), name)
-            if found:
-                return found
-    return None
+    found = session_age(bids_dir, subject, session) if session else None
+    return found or _age_in(Path(bids_dir, 'participants.tsv'), 'participant_id', f'sub-{subject}')
+
+
+def session_age(bids_dir, subject, session):
+    """Return how old a participant was at a session by ``sub-X_sessions.tsv``, or None; else as `find_age`."""
+    return _age_in(Path(bids_dir, f'sub-{subject}', f'sub-{subject}_sessions.tsv'), 'session_id', f'ses-{session}')
 
 
 @lru_cache(maxsize=8)
@@ -77,7 +74,10 @@ def _ages(path, key, _):
     return rows, str(said.get('Units', 'year') if isinstance(said, dict) else 'year')
 
 
-def _age_in(path, ages, unit, name):
+def _age_in(path, key, name):
+    if not path.is_file():
+        return None
+    ages, unit = _ages(str(path), key, path.stat().st_mtime_ns)
     text = ages.get(name, 'n/a').strip()
     if text.lower() in ('n/a', ''):
         return None

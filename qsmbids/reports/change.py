@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 
-from qsmbids.files import read_json, read_tsv
+from qsmbids.ages import session_age
+from qsmbids.files import FileError, read_json, read_tsv
 from qsmbids.reports.compliance import read_protocol
 
 DETECTABLE = 2.77
@@ -75,7 +76,7 @@ def list_changes(scans, bids_dir=None, longitudinal=False):
             sessions[scan['known']['participant']].append(scan)
     changes = []
     for participant, found in sessions.items():
-        times = {scan['stem']: _time_of(bids_dir, scan['known']) for scan in found}
+        times = _times_of(bids_dir, found)
         if all(time is not None for time in times.values()):
             found = sorted(found, key=lambda scan: (times[scan['stem']], scan['stem']))
         by_kind = defaultdict(list)
@@ -193,24 +194,33 @@ def _number(text):
     return None if text == 'n/a' else float(text)
 
 
-def _time_of(bids_dir, known):
-    """Return when a scan was made, in years, or None."""
+def _times_of(bids_dir, scans):
+    """Return when each scan was made, in years, or None: by the dates, or by the ages if more of these are known."""
     if bids_dir is None:
+        return dict.fromkeys(scan['stem'] for scan in scans)
+    ways = [{scan['stem']: way(bids_dir, scan['known']) for scan in scans} for way in (_date_of, _age_of)]
+    return max(ways, key=lambda times: sum(time is not None for time in times.values()))
+
+
+def _date_of(bids_dir, known):
+    """Return the date of a scan in years, or None."""
+    participant, session = known['participant'], f'ses-{known["session"]}'
+    folder = Path(bids_dir) / participant
+    tables = ((folder / f'{participant}_sessions.tsv', 'session_id', session.__eq__),
+              (folder / session / f'{participant}_{session}_scans.tsv', 'filename',
+               lambda name: Path(name).name.startswith(known['acquisition'])))
+    dates = (_years(row.get('acq_time', 'n/a')) for path, column, fits in tables if path.is_file()
+             for row in read_tsv(path) if fits(row.get(column, '')))
+    return next((date for date in dates if date is not None), None)
+
+
+def _age_of(bids_dir, known):
+    """Return the age at a session in years, or None; that of participants.tsv is of no session."""
+    try:
+        age = session_age(bids_dir, known['participant'].removeprefix('sub-'), known['session'])
+    except FileError:  # the participant level has said so
         return None
-    folder = Path(bids_dir) / known['participant']
-    path = folder / f'{known["participant"]}_sessions.tsv'
-    for row in read_tsv(path) if path.is_file() else ():
-        if row.get('session_id') == f'ses-{known["session"]}':
-            time = _years(row.get('acq_time', 'n/a'))
-            if time is None and _is_number(row.get('age')):
-                time = float(row['age'])
-            if time is not None:
-                return time
-    stem = f'{known["participant"]}_ses-{known["session"]}'
-    path = folder / f'ses-{known["session"]}' / f'{stem}_scans.tsv'
-    times = [_years(row.get('acq_time', 'n/a')) for row in (read_tsv(path) if path.is_file() else ())
-             if Path(row.get('filename', '')).name.startswith(known['acquisition'])]
-    return next((time for time in times if time is not None), None)
+    return age.years if age else None
 
 
 def _years(text):
@@ -219,7 +229,3 @@ def _years(text):
     except ValueError:
         return None
     return (moment - datetime(1900, 1, 1)).total_seconds() / (365.25 * 86400)
-
-
-def _is_number(text):
-    return bool(text) and re.fullmatch(r'\d+(\.\d+)?', text) is not None

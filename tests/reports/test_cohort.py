@@ -103,6 +103,22 @@ def test_changes_per_year(study):
     assert left['detectable'] == 'yes' and left['flags'] == 'n/a'
 
 
+@pytest.mark.parametrize(('ages', 'unit', 'years'), [(('6', '18'), 'months', 1), (('60.5', '64'), None, 3.5),
+                                                    (('six', '18'), 'months', None), (('6', 'n/a'), 'months', None)])
+def test_ages_at_the_sessions_are_times_too(study, ages, unit, years):
+    for session, mean in (('b', .05), ('a', .06)):
+        study(state('sub-1', session), rows(mean))
+    path = study.raw / 'sub-1' / 'sub-1_sessions.tsv'
+    # One date alone is not compared with an age.
+    write_tsv(path, [{'session_id': 'ses-b', 'age': ages[0], 'acq_time': '2020-01-01T10:00:00'},
+                     {'session_id': 'ses-a', 'age': ages[1], 'acq_time': 'n/a'}], ['session_id', 'age', 'acq_time'])
+    if unit:
+        path.with_suffix('.json').write_text(json.dumps({'age': {'Units': unit}}))
+    *_, change = study.tables()
+    assert change[0]['years'] == 'n/a' if years is None else float(change[0]['years']) == pytest.approx(years, abs=.01)
+    assert years is None or change[0]['session_from'] == 'b'
+
+
 def test_times_may_be_missing(study):
     study(state('sub-1', 'a'), rows(.05))
     study(state('sub-1', 'b'), rows(.051))

@@ -12,6 +12,7 @@ REACH = 20.0        # mm; how far inward of a point of the surface the tissue is
 DEPTHS = int(REACH / STEP) + 1
 NO_HEAD = 0.03      # tissue beyond the surface, as a share of that inside, below which the head was taken off before.
 OPEN = 8            # voxels that doubt at the border is followed inwards; what is deeper and thin is a vein.
+NO_BRAIN = 'magnitude shows no region that could be a brain'
 BEND = 3.33, 10.0   # mm; radii of curvature of which the surface keeps the larger and smooths the smaller away.
 
 
@@ -69,7 +70,7 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
         mask |= image > low + 0.1 * (high - low)
         mask &= image > 0
     if not mask.any():
-        raise ValueError('magnitude shows no region that could be a brain')
+        raise ValueError(NO_BRAIN)
     return fill_holes(component(mask))
 
 
@@ -378,6 +379,8 @@ def _brain_level(image, head, fraction):
 
 def _flatten(image, where):
     """Divide by the mean brightness of the surroundings, of which only `where` counts."""
+    if not where.any():
+        raise ValueError(NO_BRAIN)
     shape = tuple(-(-n // 4) for n in image.shape)
     steps = (STEP,) * 3, shape, (4 * STEP,) * 3
     bright, count = (_smooth(_resample(v.astype(np.float32), *steps)) for v in (image * where, where))

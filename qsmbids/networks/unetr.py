@@ -1,7 +1,8 @@
-"""The network that finds the brain in gradient-echo magnitudes, and what it is given.
+"""The network that finds the border of the brain in gradient-echo magnitudes, and what it is given.
 
-A compact UNETR: a transformer sees the whole head at once as patches of 20 mm, and convolutions bring what it knows
-back to the voxels. It works on voxels of `STEP`, axes to the right, front and top, on a head or on any part of one.
+It is told where `core.masks.brain_mask` sees the brain, and learns what to change there: before training it changes
+nothing. A compact UNETR: a transformer sees all at once as patches of 20 mm, and convolutions bring what it knows back
+to the voxels. It works on voxels of `STEP`, axes to the right, front and top, on a window around a brain.
 """
 
 import numpy as np
@@ -9,11 +10,19 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from qsmbids.core.grid import bounding_box
 from qsmbids.networks.backbones import CompactUNet, blocks_to_channels, channels_to_blocks, cropped, padded
 
 STEP = 2.5
 """Voxels of the network, mm."""
-CHANNELS = ('magnitude', 'flattened', 'seen')
+WINDOW = (64, 80, 64)
+"""What it sees at once at least, voxels."""
+CHANNELS = ('magnitude', 'flattened', 'seen', 'surface', 'depth')
+SURE = 4.
+"""Score well inside a first mask, and minus that outside. It grows by one with each voxel, so that little moves the
+border a little."""
+REACH = 20.
+"""Depth below the first mask's border at which its channel is one, mm."""
 SHADING = 25.
 """Width of the Gaussian that the flattened magnitude is divided by, mm."""
 CLIP = 4.
@@ -25,12 +34,57 @@ PERIODS = (20., 60., 180., 540.)
 def training_inputs(batch, device):
     """Return the arguments of `forward`, the true share of brain and where it counts for a batch of magnitudes."""
     seen = batch['seen']
-    volumes = np.stack([mask_inputs(image, where) for image, where in zip(batch['magnitude'].astype(np.float32), seen)])
+    volumes = np.stack([mask_inputs(image.astype(np.float32), where, surface.astype(np.float32))
+                        for image, where, surface in zip(batch['magnitude'], seen, batch['surface'])])
     volumes, share, seen = (torch.from_numpy(values).to(device).float() for values in (volumes, batch['share'], seen))
     return {'volumes': volumes.contiguous(memory_format=torch.channels_last_3d)}, share[:, None], seen[:, None]
 
 
-def mask_inputs(magnitude, seen):
+def window_around(surface, least=WINDOW, beyond=4):
+    """Return the box that the network sees, which may reach beyond the volume.
+
+    Parameters
+    ----------
+    surface : ndarray of bool, shape (nx, ny, nz)
+        The first mask.
+    least : sequence of int
+        Voxels along each axis.
+    beyond : int, default 4
+        Voxels around the mask that are seen at least.
+
+    Returns
+    -------
+    first, size : ndarray of int, shape (3,)
+    """
+    box = bounding_box(surface)
+    low, high = (np.array(ends) for ends in zip(*((part.start, part.stop) for part in box)))
+    size = np.maximum(least, high - low + 2 * beyond)
+    return (low + high - size) // 2, size
+
+
+def cut_window(volume, first, size):
+    """Return a box of a volume, zero where it reaches beyond."""
+    found = np.zeros(size, volume.dtype)
+    here, there = _overlap(first, size, volume.shape)
+    found[here] = volume[there]
+    return found
+
+
+def put_window(part, first, shape):
+    """Undo `cut_window` for a volume of a shape, zero where the box does not reach."""
+    found = np.zeros(shape, part.dtype)
+    here, there = _overlap(first, part.shape, shape)
+    found[there] = part[here]
+    return found
+
+
+def _overlap(first, size, shape):
+    """Return where box and volume overlap, in the box and in the volume."""
+    there = tuple(slice(max(f, 0), max(min(f + n, m), 0)) for f, n, m in zip(first, size, shape))
+    return tuple(slice(part.start - f, part.stop - f) for part, f in zip(there, first)), there
+
+
+def mask_inputs(magnitude, seen, surface):
     """Return what the network sees.
 
     Parameters
@@ -38,11 +92,14 @@ def mask_inputs(magnitude, seen):
     magnitude : ndarray, float32, shape (nx, ny, nz)
     seen : ndarray of bool, shape (nx, ny, nz)
         The field of view; what lies beyond does not count.
+    surface : ndarray, float32, shape (nx, ny, nz)
+        Share of each voxel that is in the first mask.
 
     Returns
     -------
     ndarray, float32, shape (len(CHANNELS), nx, ny, nz)
-        The magnitude over what is bright in it, the same over its surroundings, and `seen`.
+        The magnitude over what is bright in it, the same over its surroundings, `seen`, the first mask with a soft
+        border, and the depth below that border, negative outside.
     """
     values = magnitude[seen]
     bright = np.percentile(values[::7], 95) if values.size else 0
@@ -53,11 +110,16 @@ def mask_inputs(magnitude, seen):
                      for volume in (scaled[coarse] * there, there))
     around = (amount + np.float32(.02)) / (share + np.float32(.02))
     around = np.repeat(np.repeat(np.repeat(around, 2, 0), 2, 1), 2, 2)[tuple(slice(n) for n in seen.shape)]
-    return np.stack([np.minimum(scaled, CLIP), np.minimum(scaled / around, CLIP) * seen, seen]).astype(np.float32)
+    # Masks of fine voxels have shares at their border, those of the network's own voxels have none.
+    soft = ndimage.gaussian_filter(surface, .5)
+    inside, outside = (ndimage.distance_transform_edt(where) for where in (surface > .5, surface <= .5))
+    depth = np.clip((inside - outside) * STEP / REACH, -1, 1)
+    return np.stack([np.minimum(scaled, CLIP), np.minimum(scaled / around, CLIP) * seen, seen, soft,
+                     depth]).astype(np.float32)
 
 
 class UNETR(nn.Module):
-    """Magnitude to the share of brain, by a transformer with convolutions for what is fine.
+    """Magnitude and a first mask to the share of brain, by a transformer with convolutions for what is fine.
 
     Patches of 8 x 8 x 8 voxels become tokens by three steps of halving. What the transformer makes of them after a
     third, two thirds and all of its layers is added at a half, a quarter and an eighth of the resolution.
@@ -120,6 +182,7 @@ class UNETR(nn.Module):
         Tensor, float32, shape (batch, 1, nx, ny, nz)
         """
         shape = volumes.shape[2:]
+        first = _first_scores(volumes)
         fine = self.fine(self.first(blocks_to_channels(padded(volumes, self.stride))))
         coarse = self.coarse(self.halve(fine))
         tokens = self.deep(self.patches(coarse))
@@ -134,7 +197,7 @@ class UNETR(nn.Module):
         x = self.merge_coarse(torch.cat([self.up_late(late), self.up_middle(middle), coarse], 1))
         x = self.up_coarse(self.decode_coarse(x))
         x = self.decode_fine(self.merge_fine(torch.cat([x, self.up_early(early), fine], 1)))
-        return cropped(channels_to_blocks(self.last(torch.relu(self.final(x)))), shape).float()
+        return first + cropped(channels_to_blocks(self.last(torch.relu(self.final(x)))), shape).float()
 
 
 class MaskUNet(nn.Module):
@@ -149,7 +212,7 @@ class MaskUNet(nn.Module):
 
     def forward(self, volumes):
         """Do what `UNETR.forward` does."""
-        return self.backbone(volumes).float()
+        return _first_scores(volumes) + self.backbone(volumes).float()
 
 
 class NormedBlock(nn.Module):
@@ -185,6 +248,13 @@ class _Layer(nn.Module):
         share = (asked @ offered.transpose(2, 3) * asked.shape[-1] ** -.5).softmax(-1)
         tokens = tokens + self.answer((share @ held).transpose(1, 2).flatten(2))
         return tokens + self.think(self.between(tokens))
+
+
+def _first_scores(volumes):
+    """Return the scores of the first mask."""
+    soft, depth = (volumes[:, n:n + 1].float() for n in map(CHANNELS.index, ('surface', 'depth')))
+    beyond = (depth.abs() * REACH / STEP - 1).clamp_min(0)
+    return (2 * soft - 1 + depth.sign() * beyond).clamp(-SURE, SURE)
 
 
 def _norm(width):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from qsmbids.core.metrics import dice
-from qsmbids.training.masks import mask_head, mask_sample
+from qsmbids.training.masks import mask_head, mask_sample, mask_window
 
 SEED = 20_000
 AGES = .1, 1.5, 40., 80.    # years
@@ -28,7 +28,8 @@ class MaskValidationSet:
             for age in AGES:
                 head = mask_head(path and str(path), (SEED, n, int(10 * age)), cache, age)
                 rng = np.random.Generator(np.random.PCG64([SEED, n]))
-                self.samples += [(age, mask_sample(head, rng)) for _ in range(SAMPLES)]
+                windows = [mask_window(mask_sample(head, rng), rng) for _ in range(SAMPLES)]
+                self.samples += [(age, window) for window in windows if window]
 
     def score(self, network):
         """Return the Dice overlap, mean over young and over grown-up heads and smallest of all, and a 'score'.

@@ -21,10 +21,12 @@ from scipy import ndimage
 
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.fourier import frequencies
-from qsmbids.core.masks import component, fill_holes
+from qsmbids.core.grid import bounding_box
+from qsmbids.core.masks import brain_mask, component, fill_holes
+from qsmbids.core.metrics import dice
 from qsmbids.files import write_atomically
 from qsmbids.networks.segmenter import along_axes, resampling
-from qsmbids.networks.unetr import STEP
+from qsmbids.networks.unetr import STEP, WINDOW, cut_window, window_around
 from qsmbids.simulation.age import tissues_at
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
 from qsmbids.simulation.field import block_mean
@@ -35,10 +37,14 @@ from qsmbids.training.heads import without_holes
 
 FINE = STEP / 2                      # voxels of the heads, mm
 LOWEST, SIDES = (-113., -135., -150.), (225., 270., 260.)    # corner and extent of the heads, mm
-SIZE = (80, 96, 80)                  # of a sample, voxels of STEP
+SIZE = (80, 96, 80)                  # of a magnitude, voxels of STEP
+STRICT = .5, .65                     # fractions that the first mask is found with
+SHIFT = 3                            # most voxels that a window is off
+LOST = .6                            # overlap of a first mask that is beyond correction
 # Years; how often.
 AGES = (((0, .3), .2), ((.3, 2), .15), ((2, 15), .15), ((15, 60), .3), ((60, 95), .2))
 BRAIN = 128                          # added to the tissues of the brain
+PLAUSIBLE = .85                      # share of contrasts that a spoiled sequence can have
 SLIT = 4.                            # half the width of what lies between parts of the brain and is filled, mm
 DEPHASED = 8.                        # most cycles that a slope of 1 ppm/mm makes over a voxel
 SOFT = tuple(LABELS[name] for name in ('fat', 'muscle', 'bone', 'dural_sinus'))
@@ -175,6 +181,28 @@ def mask_sample(head, rng, size=SIZE):
     return {'magnitude': (image / level).astype(np.float16), 'share': share.astype(np.float16), 'seen': seen}
 
 
+def mask_window(sample, rng, size=WINDOW):
+    """Return the window of a sample that the network is to see, with the first mask it is told of, or None if it is lost.
+
+    Returns
+    -------
+    dict of ndarray
+        Of shape `size`: what `mask_sample` returns, and surface, bool.
+    """
+    box = bounding_box(sample['seen'])
+    surface = np.zeros(sample['seen'].shape, bool)
+    try:
+        surface[box] = brain_mask(sample['magnitude'][box], (STEP,) * 3, fraction=rng.uniform(*STRICT))
+    except ValueError:
+        return None
+    if dice(surface, (sample['share'] > .5) & sample['seen']) < LOST:
+        return None
+    first, whole = window_around(surface, size)
+    # A part of a window that would be larger.
+    first = first + (whole - size) // 2 + rng.integers(-SHIFT, SHIFT + 1, 3)
+    return {name: cut_window(volume, first, size) for name, volume in (sample | {'surface': surface}).items()}
+
+
 _FLESH = np.array([number in SOFT for number in range(len(TISSUES))], np.float32)
 
 
@@ -187,7 +215,7 @@ def _placed(head, size, rng):
         matrix = matrix @ rotation(np.eye(3)[axis], angle)
     matrix = matrix @ np.diag(rng.uniform(.9, 1.12) * np.clip(rng.normal(1, .04, 3), .9, 1.1))
     matrix[0] *= rng.choice([-1, 1])
-    if rng.random() < .15:
+    if rng.random() < .05:
         # Headers are wrong now and then.
         matrix = matrix[:, rng.permutation(3)] * rng.choice([-1, 1], 3)
     away = np.clip(rng.normal(0, 16, 3), -40, 40) / FINE
@@ -243,7 +271,7 @@ def _contrast(age, rng):
     tesla = rng.choice([1.5, 3, 7])
     first, spacing = rng.uniform(.002, .015), rng.uniform(.003, .008)
     times = first + spacing * np.arange(rng.integers(1, 9))
-    if rng.random() < .5:
+    if rng.random() < PLAUSIBLE:
         repetition, flip = rng.uniform(.02, .06), np.deg2rad(rng.uniform(5, 35))
         values = []
         for tissue in table:

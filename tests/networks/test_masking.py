@@ -1,25 +1,32 @@
-"""The way of a magnitude to the network of the brain mask and back."""
+"""The way of a magnitude and its first mask to the network of the brain mask and back."""
 
 import numpy as np
 import pytest
 import torch
 
 from qsmbids.core.metrics import dice
-from qsmbids.networks.masking import WINDOW, mask_with
-from qsmbids.networks.unetr import STEP, mask_inputs
+from qsmbids.networks import masking
+from qsmbids.networks.masking import mask_with
+from qsmbids.networks.unetr import STEP, WINDOW
 
 
 class Bright(torch.nn.Module):
-    """Stands in for a network: what is bright is brain; remembers how much it saw."""
+    """Stands in for a network: what is bright is brain; remembers what it saw."""
 
     def __init__(self):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.tensor(20.))
-        self.shapes = []
+        self.seen = []
 
     def forward(self, volumes):
-        self.shapes.append(tuple(volumes.shape[2:]))
+        self.seen.append(volumes[0].numpy())
         return self.scale * (volumes[:, :1] - .5)
+
+
+@pytest.fixture(autouse=True)
+def first(monkeypatch):
+    """Make the first mask a part of what is bright."""
+    monkeypatch.setattr(masking, 'brain_mask', lambda image, voxel_size: image > .8)
 
 
 def ellipsoid(shape, voxel_size, middle, axes):
@@ -31,7 +38,9 @@ def ellipsoid(shape, voxel_size, middle, axes):
                                                ((40, 50, 45), (4., 4., 4.))])
 def test_the_mask_is_what_the_network_finds_on_any_grid(shape, voxel_size):
     truth = ellipsoid(shape, voxel_size, (5, -10, 3), (50, 65, 48))
-    found = mask_with(Bright(), truth.astype(np.float32), voxel_size)
+    image = truth * np.float32(.7)
+    image[ellipsoid(shape, voxel_size, (5, -10, 3), (30, 40, 30))] = 1
+    found = mask_with(Bright(), image, voxel_size)
     assert found.shape == shape and dice(found, truth) > (.99 if max(voxel_size) < 4 else .97)
 
 
@@ -45,19 +54,20 @@ def test_axes_may_lie_in_any_way():
     assert np.array_equal(again, found.transpose(2, 0, 1)[:, ::-1])
 
 
-def test_a_brain_far_from_the_middle_of_a_large_field_of_view_is_looked_at_again_in_its_window():
+def test_what_is_far_from_the_first_mask_is_not_looked_at():
     truth = ellipsoid((120, 110, 130), (2.5,) * 3, (0, 0, 90), (50, 60, 45))
     network = Bright()
-    found = mask_with(network, truth.astype(np.float32), (2.5,) * 3)
+    found = mask_with(network, np.where(ellipsoid(truth.shape, (2.5,) * 3, (0, 0, -60), (20, 20, 20)), np.float32(.7),
+                                        truth.astype(np.float32)), (2.5,) * 3)
     assert dice(found, truth) > .99
-    assert network.shapes == [(120, 110, 130), WINDOW]
+    assert [volume.shape[1:] for volume in network.seen] == [WINDOW]
 
 
 def test_one_piece_without_holes():
     brain = ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, -20), (50, 55, 40))
-    image = brain & ~ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, -20), (10, 20, 10))
-    image |= ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, 70), (12, 12, 12))
-    assert dice(mask_with(Bright(), image.astype(np.float32), (2.5,) * 3), brain) > .99
+    image = (brain & ~ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, -20), (10, 20, 10))).astype(np.float32)
+    image[ellipsoid((70, 70, 70), (2.5,) * 3, (0, 0, 45), (12, 12, 12))] = .7
+    assert dice(mask_with(Bright(), image, (2.5,) * 3), brain) > .99
 
 
 def test_a_network_that_finds_nothing_is_an_error():
@@ -69,12 +79,6 @@ def test_a_network_that_finds_nothing_is_an_error():
 
 
 def test_the_field_of_view_is_told_apart_from_what_lies_beyond():
-    seen = []
-
-    class Remember(Bright):
-        def forward(self, volumes):
-            seen.append(volumes[0, 2].numpy())
-            return super().forward(volumes)
-    mask_with(Remember(), ellipsoid((40, 40, 30), (STEP,) * 3, (0, 0, 0), (30, 30, 30)).astype(np.float32), (STEP,) * 3)
-    assert seen[0].shape == WINDOW and seen[0].sum() == 40 * 40 * 30
-    assert mask_inputs(np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), bool)).shape == (3, 4, 4, 4)
+    network = Bright()
+    mask_with(network, ellipsoid((40, 40, 30), (STEP,) * 3, (0, 0, 0), (30, 30, 30)).astype(np.float32), (STEP,) * 3)
+    assert network.seen[0].shape[1:] == WINDOW and network.seen[0][2].sum() == 40 * 40 * 30

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from qsmbids.core.metrics import dice
 from qsmbids.simulation.tissues import LABELS, TISSUES
 from qsmbids.training import masks
 from qsmbids.training.mask_stream import MaskStream, make_mask_block
 from qsmbids.training.mask_validation import MaskValidationSet
-from qsmbids.training.masks import BRAIN, FINE, MaskHead, brain_of, mask_sample
+from qsmbids.training.masks import BRAIN, FINE, MaskHead, brain_of, mask_sample, mask_window
 
 SMALL = (40, 48, 40)
 SHAPE = (72, 80, 72)
@@ -45,6 +46,26 @@ def test_samples_are_whole_volumes_with_shares_and_nothing_beyond_the_field_of_v
         assert np.isfinite(found['magnitude']).all() and (found['magnitude'] >= 0).all()
         assert not found['magnitude'][~found['seen']].any() and found['seen'].any()
         assert 0 <= found['share'].min() and found['share'].max() <= 1
+
+
+def test_a_window_has_a_first_mask_near_the_brain_and_lies_around_it(head):
+    windows = [mask_window(sample(head, seed, (48, 48, 48)), np.random.default_rng(seed), (40, 40, 40))
+               for seed in range(5)]
+    windows = [window for window in windows if window]
+    assert len(windows) > 2
+    for found in windows:
+        assert {name: values.shape for name, values in found.items()} == dict.fromkeys(
+            ('magnitude', 'share', 'seen', 'surface'), (40, 40, 40))
+        middle = np.argwhere(found['surface'])
+        assert (abs((middle.min(axis=0) + middle.max(axis=0)) / 2 - 19.5) <= masks.SHIFT + 1).all()
+    brains = [(window['share'] > .5) & window['seen'] for window in windows]
+    assert np.median([dice(window['surface'], brain) for window, brain in zip(windows, brains)]) > .8
+
+
+def test_where_no_brain_is_found_there_is_no_window(head):
+    nothing = sample(head, 0)
+    nothing['magnitude'] = np.zeros_like(nothing['magnitude'])
+    assert mask_window(nothing, np.random.default_rng(0)) is None
 
 
 def test_the_brain_keeps_its_size_within_what_zoom_and_swelling_allow(head):
@@ -111,15 +132,24 @@ def heads(monkeypatch, head):
         return head
     monkeypatch.setattr('qsmbids.training.mask_stream.mask_head', remember)
     monkeypatch.setattr('qsmbids.training.mask_validation.mask_head', remember)
+    monkeypatch.setattr(masks, 'brain_mask', lambda image, *_, **__: image > .5 * image.max())
     return asked
 
 
 def test_a_block_depends_on_seed_and_number_alone_and_heads_come_bit_by_bit(heads):
     pool = [(name, (1, n)) for n, name in enumerate('abcdefghijklmnop')]
-    first, again, other = (make_mask_block(pool, 1, SMALL, 6, None, number) for number in (0, 0, 1))
+    first, again, other = (make_mask_block(pool, 1, SMALL, 6, 1, None, number) for number in (0, 0, 1))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first['share'], other['share']) and len(first['share']) == 6
     assert {name for name, _ in heads[:12]} <= set('abcdef')
+
+
+def test_each_sample_is_seen_as_often_as_asked_and_later_turned_over_now_and_then(heads):
+    block = make_mask_block([('a', (1,))], 1, SMALL, 3, 4, None, 0)
+    once = {image.tobytes() for image in block['magnitude'][:3]}
+    again = [image.tobytes() in once for image in block['magnitude'][3:]]
+    over = [image[::-1].tobytes() in once for image in block['magnitude'][3:]]
+    assert len(once) == 3 and any(again) and any(over) and all(a != b for a, b in zip(again, over))
 
 
 def test_batches_divide_a_block():

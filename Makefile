@@ -16,8 +16,9 @@ demo: $(STAMP)
 	$(BIN)/qsmbids data/testbids build/demo group
 	@echo 'Open build/demo/sub-01.html and build/demo/group.html'
 
+# On all cores, each file of tests on one.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # The site, with warnings as errors; open build/docs/index.html.
 docs: $(VENV)/.docs

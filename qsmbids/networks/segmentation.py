@@ -1,11 +1,13 @@
 """Segmentation of the deep nuclei by a network.
 
-The network knows no sides: these come from the plane between the two halves of what it finds.
+The network knows no sides: these come from the plane between the two halves of what it finds. Its voxels are coarser than
+those of most maps: on their grid, the values weigh in at the borders (`core.borders`).
 """
 
 import numpy as np
 import torch
 
+from qsmbids.core.borders import sharpen
 from qsmbids.core.checks import check_mask, check_volume, check_voxel_size
 from qsmbids.core.dipole import voxel_size_of
 from qsmbids.core.grid import bounding_box
@@ -92,18 +94,43 @@ def segment_with(network, chi, mask, voxel_size, *, magnitude=None, r2star=None,
     names = ('', *network.structures)
     back, within, there = _way_back(shares[0], inside.shape, steps)
     plane = middle_plane(shares.argmax(axis=0))
+    found, kept = _two_most_probable(shares, back, within, probabilities)
     classes = np.zeros(inside.shape, np.uint8)
-    best, kept = along_axes(shares[0][within], back), {}
-    for number, name in enumerate(names[1:], 1):
-        share = along_axes(shares[number][within], back)
-        np.copyto(classes[there], number, where=share > best)
-        np.maximum(best, share, out=best)
-        if probabilities:
-            kept[name] = np.zeros(inside.shape, np.float32)
-            kept[name][there] = share
-            kept[name] = _untouched(kept[name], chi.shape, box, order, signs)
+    classes[there] = sharpen(*found, turned(chi)[there], inside[there], steps)
+    kept = {name: _untouched(_embedded(_with(share, number, *found[:2]), inside.shape, there), chi.shape, box, order,
+                             signs) for number, (name, share) in enumerate(zip(names[1:], kept), 1)}
     labels = _untouched(_sided(classes, names, plane, steps), chi.shape, box, order, signs)
     return (labels, kept) if probabilities else labels
+
+
+def _two_most_probable(shares, back, within, keep):
+    """Return what `core.borders.sharpen` takes, on the grid of the data, and on demand the shares of all classes."""
+    background = along_axes(shares[0][within], back)
+    classes, shares_of = np.zeros((2, *background.shape), np.uint8), np.zeros((2, *background.shape), np.float32)
+    kept = []
+    for number in range(1, len(shares)):
+        share = along_axes(shares[number][within], back)
+        first, second = share > shares_of[0], share > shares_of[1]
+        for order, volume in ((classes, number), (shares_of, share)):
+            np.copyto(order[1], volume, where=second)
+            np.copyto(order[1], order[0], where=first)
+            np.copyto(order[0], volume, where=first)
+        if keep:
+            kept.append(share)
+    return (classes, shares_of, background), kept
+
+
+def _with(share, number, classes, shares):
+    """Return the share of a class with what became of it where it is one of the two most probable."""
+    for rank, most in zip(classes, shares):
+        np.copyto(share, most, where=rank == number)
+    return share
+
+
+def _embedded(part, shape, there):
+    whole = np.zeros(shape, part.dtype)
+    whole[there] = part
+    return whole
 
 
 def _way_back(background, shape, steps):

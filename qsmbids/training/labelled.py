@@ -311,7 +311,7 @@ def _made_up(tissues, mask, rng):
                         rng)
     others = {}
     for name in ('magnitude', 'r2star'):
-        if rng.random() < .35:
+        if rng.random() < .5:
             others[name] = _contrast(name, tissues, texture, rng)
     return chi, others
 
@@ -328,20 +328,38 @@ def _tissue_values(rng):
 
 
 def _contrast(name, tissues, texture, rng):
-    """Return a magnitude or an R2* map of the tissues."""
+    """Return a magnitude as coils see it, or an R2* map of the tissues, raised where the background field varies."""
     table = TISSUES.values()
     if name == 'r2star':
         values = np.array([tissue.r2star for tissue in table]) * rng.uniform(.6, 1.5, len(TISSUES))
-    elif rng.random() < .5:
+    elif rng.random() < .3:
         values = rng.uniform(.2, 1, len(TISSUES))
     else:
-        values = np.array([tissue.m0 * np.exp(-tissue.r2star * echo) for echo in (rng.uniform(0, .04),)
-                           for tissue in table]) * rng.uniform(.8, 1.2, len(TISSUES))
+        values = _spoiled(table, rng) * rng.uniform(.8, 1.2, len(TISSUES))
     volume = values.astype(np.float32)[tissues]
     volume *= 1 + np.float32(rng.uniform(0, .1)) * texture
+    smooth = _smooth(tissues.shape, rng)
+    if name == 'magnitude':
+        volume *= np.exp(np.float32(rng.uniform(0, .4)) * smooth)
+    else:
+        volume += np.float32(rng.uniform(0, 10)) * smooth ** 2
     noise = rng.standard_normal(volume.shape, dtype=np.float32)
     volume += np.float32(rng.uniform(.01, .2) * values.std()) * noise
     return _sliced(volume, rng)
+
+
+def _spoiled(table, rng):
+    """Return the signal of tissues in the steady state of a spoiled gradient echo."""
+    m0, t1, r2star = (np.array([getattr(tissue, name) for tissue in table]) for name in ('m0', 't1', 'r2star'))
+    recovery = np.exp(-rng.uniform(.02, .06) / np.maximum(t1, 1e-3))
+    turned = np.cos(rng.uniform(.15, .5))
+    return m0 * (1 - recovery) / (1 - turned * recovery) * np.exp(-r2star * rng.uniform(0, .04))
+
+
+def _smooth(shape, rng):
+    """Return a field of SD 1 that varies over two cells of the deformation."""
+    splines = [_splines(n, 2 * CELL) for n in shape]
+    return along_axes(rng.standard_normal([spline.shape[1] for spline in splines], dtype=np.float32), splines)
 
 
 def _inverted(chi, mask, rng):

@@ -1,13 +1,12 @@
 """The brain mask by a network that corrects a first one, and knows heads of all ages, contrasts and poses."""
 
 import numpy as np
-import torch
 
 from qsmbids.core.checks import check_voxel_size
 from qsmbids.core.masks import NO_BRAIN, brain_mask, combine_echoes, component, fill_holes
 from qsmbids.networks.segmentation import canonical_axes
 from qsmbids.networks.segmenter import along_axes, resampling
-from qsmbids.networks.unetr import STEP, cut_window, mask_inputs, put_window, window_around
+from qsmbids.networks.unetr import STEP, cut_window, put_window, window_around
 from qsmbids.networks.weights import load_weights
 
 
@@ -58,8 +57,9 @@ def mask_with(network, image, voxel_size, affine=None):
     steps = [voxel_size[axis] for axis in order]
     size = [max(int(np.ceil(n * step / STEP)), 1) for n, step in zip(turned.shape, steps)]
     there = [resampling(n, step, m, STEP) for n, step, m in zip(turned.shape, steps, size)]
-    share = share_of_brain(network, along_axes(turned.astype(np.float32), there),
-                           along_axes(brain_mask(turned, steps).astype(np.float32), there))
+    coarse = along_axes(turned.astype(np.float32), there)
+    # As in training the first mask is made on the network's own voxels.
+    share = share_of_brain(network, coarse, brain_mask(coarse.clip(0), (STEP,) * 3).astype(np.float32))
     share = along_axes(share, [resampling(m, STEP, n, step) for n, step, m in zip(turned.shape, steps, size)])
     mask = share > .5
     if not mask.any():
@@ -75,9 +75,5 @@ def share_of_brain(network, image, surface):
         return surface
     first, size = window_around(surface > .5)
     seen = cut_window(np.ones(image.shape, bool), first, size)
-    device = next(network.parameters()).device
-    inputs = mask_inputs(cut_window(image, first, size), seen, cut_window(surface, first, size))
-    volumes = torch.from_numpy(inputs)[None].to(device).contiguous(memory_format=torch.channels_last_3d)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        share = network(volumes).sigmoid()[0, 0].cpu().numpy()
+    share = network.find(cut_window(image, first, size), seen, cut_window(surface, first, size))
     return put_window(share, first, image.shape)

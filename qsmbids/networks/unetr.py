@@ -101,6 +101,19 @@ def mask_inputs(magnitude, seen, surface):
         The magnitude over what is bright in it, the same over its surroundings, `seen`, the first mask with a soft
         border, and the depth below that border, negative outside.
     """
+    scaled, flattened = flatten_magnitude(magnitude, seen)
+    inside, outside = (ndimage.distance_transform_edt(where) for where in (surface > .5, surface <= .5))
+    depth = np.clip((inside - outside) * STEP / REACH, -1, 1)
+    return np.stack([scaled, flattened, seen, soft_surface(surface), depth]).astype(np.float32)
+
+
+def soft_surface(surface):
+    """Return a first mask with a soft border: those of fine voxels have shares there, those of `STEP` have none."""
+    return ndimage.gaussian_filter(np.asarray(surface, np.float32), .5)
+
+
+def flatten_magnitude(magnitude, seen):
+    """Return the magnitude over what is bright in it, and the same over its surroundings, up to `CLIP`."""
     values = magnitude[seen]
     bright = np.percentile(values[::7], 95) if values.size else 0
     scaled = np.where(seen, magnitude / np.float32(max(bright, 1e-12)), 0)
@@ -110,15 +123,24 @@ def mask_inputs(magnitude, seen, surface):
                      for volume in (scaled[coarse] * there, there))
     around = (amount + np.float32(.02)) / (share + np.float32(.02))
     around = np.repeat(np.repeat(np.repeat(around, 2, 0), 2, 1), 2, 2)[tuple(slice(n) for n in seen.shape)]
-    # Masks of fine voxels have shares at their border, those of the network's own voxels have none.
-    soft = ndimage.gaussian_filter(surface, .5)
-    inside, outside = (ndimage.distance_transform_edt(where) for where in (surface > .5, surface <= .5))
-    depth = np.clip((inside - outside) * STEP / REACH, -1, 1)
-    return np.stack([np.minimum(scaled, CLIP), np.minimum(scaled / around, CLIP) * seen, seen, soft,
-                     depth]).astype(np.float32)
+    return np.minimum(scaled, CLIP), np.minimum(scaled / around, CLIP) * seen
 
 
-class UNETR(nn.Module):
+class MaskNetwork(nn.Module):
+    """What the networks that see a whole window have in common."""
+
+    target = 'mask'
+    prepare = staticmethod(training_inputs)
+
+    def find(self, magnitude, seen, surface):
+        """Return the share of brain of each voxel of a window, ndarray float32; the arguments are as of `mask_inputs`."""
+        device = next(self.parameters()).device
+        inputs = torch.from_numpy(mask_inputs(magnitude, seen, surface))[None].to(device)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            return self(inputs.contiguous(memory_format=torch.channels_last_3d)).sigmoid()[0, 0].cpu().numpy()
+
+
+class UNETR(MaskNetwork):
     """Magnitude and a first mask to the share of brain, by a transformer with convolutions for what is fine.
 
     Patches of 8 x 8 x 8 voxels become tokens by three steps of halving. What the transformer makes of them after a
@@ -141,8 +163,6 @@ class UNETR(nn.Module):
     2021. Xiao T et al. Early convolutions help transformers see better. NeurIPS 2021.
     """
 
-    target = 'mask'
-    prepare = staticmethod(training_inputs)
     stride = 8
 
     def __init__(self, width=16, tokens=128, layers=6, heads=4):
@@ -200,11 +220,8 @@ class UNETR(nn.Module):
         return first + cropped(channels_to_blocks(self.last(torch.relu(self.final(x)))), shape).float()
 
 
-class MaskUNet(nn.Module):
+class MaskUNet(MaskNetwork):
     """The compact U-Net of the other networks in the place of `UNETR`, to compare with."""
-
-    target = 'mask'
-    prepare = staticmethod(training_inputs)
 
     def __init__(self, width=16):
         super().__init__()

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from qsmbids.core.threads import allowed_threads
 from qsmbids.files import FileError
 from qsmbids.networks.autoqsm import AutoQSM
+from qsmbids.networks.border import BorderNetwork
 from qsmbids.networks.lesionnet import LesionNetwork
 from qsmbids.networks.pedqnet import PedQNet
 from qsmbids.networks.pocsnet import DeepQSM, POCSnet2
@@ -18,7 +19,7 @@ from qsmbids.networks.unetr import UNETR, MaskUNet
 
 NETWORKS = {'pocsnet2': POCSnet2, 'deepqsm': DeepQSM, 'pocsnet1': POCSnet1, 'sharqnet': SHARQnet,
             'autoqsm': AutoQSM, 'segmentation': SegmentationNetwork, 'lesions': LesionNetwork,
-            'pedqnet': PedQNet, 'unetr': UNETR, 'maskunet': MaskUNet}
+            'pedqnet': PedQNet, 'unetr': UNETR, 'maskunet': MaskUNet, 'border': BorderNetwork}
 
 
 def save_weights(network, path, name, architecture, card):

@@ -79,10 +79,15 @@ def share_loss(scores, share, seen):
     return entropy + (1 - overlap).mean()
 
 
+def border_loss(scores, share, _=None):
+    """Return the cross-entropy of scores of shape (n,) and true shares of brain of shape (n,)."""
+    return binary_cross_entropy_with_logits(scores, share)
+
+
 def class_loss(scores, truth, _=None):
     """Return the cross-entropy of scores of shape (batch, classes) and true classes of shape (batch,)."""
     return cross_entropy(scores, truth)
 
 
-LOSSES = {'classes': overlap_loss, 'mask': share_loss, 'lesions': class_loss}
+LOSSES = {'classes': overlap_loss, 'mask': share_loss, 'lesions': class_loss, 'border': border_loss}
 """Of what a network is to find, where it is not susceptibility or a field."""

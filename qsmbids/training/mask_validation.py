@@ -1,7 +1,6 @@
 """The frozen validation set of brain masks: heads that no training uses, of all ages."""
 
 import numpy as np
-import torch
 
 from qsmbids.core.metrics import dice
 from qsmbids.training.masks import mask_head, mask_sample, mask_window
@@ -38,11 +37,9 @@ class MaskValidationSet:
         """
         rows = []
         for age, sample in self.samples:
-            batch = {name: values[None] for name, values in sample.items()}
-            inputs, share, seen = network.prepare(batch, next(network.parameters()).device)
-            with torch.inference_mode(), torch.autocast(share.device.type, torch.bfloat16):
-                found = (network(**inputs) > 0) & (seen > 0)
-            rows.append((age < 18, dice((share > .5).cpu().numpy() & sample['seen'], found.cpu().numpy())))
+            image, share, surface = (sample[name].astype(np.float32) for name in ('magnitude', 'share', 'surface'))
+            found = network.find(image, sample['seen'], surface) > .5
+            rows.append((age < 18, dice((share > .5) & sample['seen'], found & sample['seen'])))
         young, overlaps = (np.array(values) for values in zip(*rows))
         return {'young': float(overlaps[young].mean()), 'grown': float(overlaps[~young].mean()),
                 'worst': float(overlaps.min()), 'score': 1 - float(overlaps.mean())}

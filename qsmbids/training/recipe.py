@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qsmbids.files import FileError
 from qsmbids.networks.weights import NETWORKS
+from qsmbids.training.border_stream import BorderStream
 from qsmbids.training.labelled_stream import LabelledStream
 from qsmbids.training.lesionstream import LesionStream
 from qsmbids.training.mask_stream import MaskStream
@@ -14,7 +15,8 @@ from qsmbids.training.streams import PatchStream
 
 # What the loop tells a stream.
 GIVEN = {'anatomies', 'seed', 'target', 'sparse', 'structures'}
-STREAMS = {'classes': LabelledStream, 'lesions': LesionStream, 'mask': MaskStream}  # of other targets: patches
+STREAMS = {'classes': LabelledStream, 'lesions': LesionStream, 'mask': MaskStream,
+           'border': BorderStream}  # of other targets: patches
 
 
 @dataclass(frozen=True)

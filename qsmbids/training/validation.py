@@ -93,7 +93,7 @@ class DirectValidationSet:
 
 VALIDATION = {'chi': ValidationSet, 'field': FieldValidationSet, 'local': BackgroundValidationSet,
               'direct': DirectValidationSet, 'classes': SegmentationValidationSet, 'lesions': LesionValidationSet,
-              'mask': MaskValidationSet}
+              'mask': MaskValidationSet, 'border': MaskValidationSet}
 
 
 def _heads(anatomies, noises, **options):

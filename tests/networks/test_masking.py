@@ -7,10 +7,10 @@ import torch
 from qsmbids.core.metrics import dice
 from qsmbids.networks import masking
 from qsmbids.networks.masking import mask_with
-from qsmbids.networks.unetr import STEP, WINDOW
+from qsmbids.networks.unetr import STEP, WINDOW, MaskNetwork
 
 
-class Bright(torch.nn.Module):
+class Bright(MaskNetwork):
     """Stands in for a network: what is bright is brain; remembers what it saw."""
 
     def __init__(self):

@@ -158,26 +158,20 @@ def test_batches_divide_a_block():
 
 
 def test_a_network_that_knows_the_truth_has_the_score_zero(heads):
-    import torch
+    class Knowing:
+        gain = 1
 
-    class Knowing(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gain = torch.nn.Parameter(torch.ones(()))
-
-        def prepare(self, batch, device):
-            share, seen = (torch.from_numpy(batch[name]).float()[:, None] for name in ('share', 'seen'))
-            return {'share': share}, share, seen
-
-        def forward(self, share):
-            return self.gain * (share - .5)
+        def find(self, magnitude, seen, surface):
+            at = next(n for n, (_, sample) in enumerate(validation.samples)
+                      if np.array_equal(sample['magnitude'], magnitude))
+            return .5 + self.gain * (validation.samples[at][1]['share'].astype(float) - .5)
     validation = MaskValidationSet([])
     assert len({age for age, _ in validation.samples}) == 4
     scores = validation.score(Knowing())
     assert scores['score'] == 0 and scores['young'] == scores['grown'] == scores['worst'] == 1
     validation.samples = validation.samples[::3]
     network = Knowing()
-    network.gain.data *= -1
+    network.gain = -1
     assert validation.score(network)['score'] > .5
 
 

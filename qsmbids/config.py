@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from qsmbids.core.methods import BACKGROUND, INVERSION
+from qsmbids.core.methods import BACKGROUND, INVERSION, MASKING
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Config:
     phase_sign: str = 'auto'
     bipolar: str = 'auto'
     mending: bool = True
+    mask_method: str = 'surface'
     mask_margin: float = 2.0
     residual_threshold: float = 0.3
     erosion: bool = False
@@ -70,7 +71,8 @@ class Config:
     @property
     def uses_networks(self):
         """Whether a step may be done by a network."""
-        methods = (BACKGROUND[self.background], *(INVERSION[name] for name in self.inversion))
+        methods = (MASKING[self.mask_method], BACKGROUND[self.background],
+                   *(INVERSION[name] for name in self.inversion))
         return (self.subcortical in ('auto', 'network') or self.microbleeds and self.microbleed_grading == 'network'
                 or any(method.weights for method in methods))
 

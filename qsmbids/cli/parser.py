@@ -6,8 +6,8 @@ from pathlib import Path
 
 from qsmbids.cli.about import add_about
 from qsmbids.config import Config, read_toml
-from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PHASE_SIGNS, PRESETS, REFERENCES,
-                                  RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
+from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, MASKING, OFFSETS, PHASE_SIGNS, PRESETS,
+                                  REFERENCES, RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
 from qsmbids.segmentations import CHOICES as SEGMENTATIONS
 
 EXIT_CODES = """\
@@ -109,9 +109,13 @@ def _add_methods(group):
     group.add_argument('--mending', action=argparse.BooleanOptionalAction,
                        help='move doubtful voxels of the field by whole turns, and fill those of pure noise, where '
                             'dipoles explain the field around them [yes]')
+    group.add_argument('--mask-method', choices=tuple(MASKING),
+                       help='brain mask, unless --derivatives give one. surface: a deformable surface, '
+                            'with the fluid around the brain; network: the same with its border moved to where the '
+                            'brain ends [surface]')
     group.add_argument('--mask-margin', type=float, metavar='MM',
-                       help='how far beyond a brain mask from --derivatives field and background are computed, for the '
-                            'sake of the map at its border [2]')
+                       help='how far beyond a brain mask that ends with the brain, from --derivatives or the network, '
+                            'field and background are computed, for the sake of the map at its border [2]')
     group.add_argument('--residual-threshold', type=float, metavar='R',
                        help='voxels whose relative echo-fit residual exceeds this are left out [0.3]')
     group.add_argument('--erosion', action=argparse.BooleanOptionalAction,

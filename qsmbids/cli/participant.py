@@ -307,9 +307,10 @@ class _Run:
 
 def _check_weights(config):
     """Raise FileError unless the networks that will run have their weights, before anything is computed."""
-    from qsmbids.core.methods import BACKGROUND, INVERSION
+    from qsmbids.core.methods import BACKGROUND, INVERSION, MASKING
     from qsmbids.networks.shipped import shipped
-    for method in (BACKGROUND[config.background], *(INVERSION[name] for name in config.inversion)):
+    for method in (MASKING[config.mask_method], BACKGROUND[config.background],
+                   *(INVERSION[name] for name in config.inversion)):
         if method.weights:
             shipped(method.weights)
 

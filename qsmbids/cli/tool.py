@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qsmbids.cli.about import add_about
 from qsmbids.cli.environment import run_command
-from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, UNWRAPPING
+from qsmbids.core.methods import BACKGROUND, ECHO_FITS, INVERSION, MASKING, OFFSETS, RELAXOMETRY, UNWRAPPING
 from qsmbids.files import FileError
 
 UNITS = ('ppm', 'Hz', 'rad')
@@ -22,7 +22,7 @@ def build_parser():
     steps = parser.add_subparsers(dest='step', required=True, metavar='STEP')
     unwrap = _step(steps, 'unwrap', run_unwrap, 'unwrap phase; output in rad', UNWRAPPING)
     field = _step(steps, 'field', run_field, 'total field from multi-echo phase', UNWRAPPING)
-    mask = _step(steps, 'mask', run_mask, 'brain mask from the magnitude')
+    mask = _step(steps, 'mask', run_mask, 'brain mask from the magnitude', MASKING)
     background = _step(steps, 'background', run_background, 'remove the background field', BACKGROUND)
     invert = _step(steps, 'invert', run_invert, 'susceptibility in ppm from the local field', INVERSION)
     r2star = _step(steps, 'r2star', run_r2star, 'R2* in 1/s from the magnitude', RELAXOMETRY)
@@ -139,9 +139,11 @@ def run_field(options):
 
 
 def run_mask(options):
-    from qsmbids.core.masks import brain_mask
+    from qsmbids.core.masks import find_brain
+    from qsmbids.headers import load_image
     from qsmbids.interfaces.images import load_echoes, save_array
-    mask = brain_mask(load_echoes(options.magnitude), _voxel_size(options, options.magnitude[0]))
+    mask = find_brain(options.method, load_echoes(options.magnitude), _voxel_size(options, options.magnitude[0]),
+                      load_image(options.magnitude[0]).affine, **_parameters(options, MASKING))
     save_array(options.output, mask, options.magnitude[0])
 
 

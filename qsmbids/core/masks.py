@@ -5,6 +5,7 @@ import numpy as np
 from scipy import ndimage
 
 from qsmbids.core.checks import check_mask, check_same_shape
+from qsmbids.core.methods import MASKING
 
 STEP = 2.0          # mm; brain extraction works on a grid of this spacing, whatever the voxel size.
 FLAT = 20.0         # mm; brightness that changes over more than this is the coils', not the head's.
@@ -72,6 +73,36 @@ def brain_mask(magnitude, voxel_size, *, fraction=None):
     if not mask.any():
         raise ValueError(NO_BRAIN)
     return fill_holes(component(mask))
+
+
+def find_brain(method, magnitude, voxel_size, affine=None, **parameters):
+    """Find the brain by one of the methods of `core.methods.MASKING`.
+
+    Parameters
+    ----------
+    method : str
+        Name in the table.
+    magnitude, voxel_size
+        As for `brain_mask`.
+    affine : array_like, shape (4, 4), optional
+        Voxel to scanner, for methods that ask which way is up.
+    **parameters
+        The method's own.
+
+    Returns
+    -------
+    ndarray of bool, shape (nx, ny, nz)
+
+    Raises
+    ------
+    ValueError
+        If there is no such method, or as the method says.
+    """
+    if method not in MASKING:
+        raise ValueError(f'mask method is {method!r}, must be one of {", ".join(MASKING)}')
+    chosen = MASKING[method]
+    beside = {'affine': affine} if chosen.takes('affine') else {}
+    return chosen.load()(magnitude, voxel_size, **beside, **parameters)
 
 
 def reliable_mask(mask, residual, quality=None, *, within=None, threshold=0.3, max_hole=64, erosion=False):

@@ -33,6 +33,8 @@ class Method:
         Trained weights that come with qsmbids and that the function cannot do without.
     takes_total : bool
         Whether an inversion is given the total field, and no background is removed for it.
+    tight : bool
+        Whether a brain mask ends where the brain does, so that the field is computed beyond it.
     """
 
     title: str
@@ -43,6 +45,7 @@ class Method:
     companions: dict = field(default_factory=dict)
     weights: str = ''
     takes_total: bool = False
+    tight: bool = False
 
     def load(self):
         """Import and return the function."""
@@ -96,8 +99,15 @@ class Method:
 
 
 # Keyword arguments that say where and how the data lie, not how a method is tuned.
-GEOMETRY = ('b0_dir', 'companions', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
+GEOMETRY = ('affine', 'b0_dir', 'companions', 'csf', 'echo_times', 'magnitude', 'voxel_size', 'weight')
 
+MASKING = {
+    'surface': Method('a deformable surface, after flattening of the receive field', 'core.masks:brain_mask',
+                      ('smith2002',)),
+    'network': Method('a deformable surface, after flattening of the receive field, whose border a network moved to '
+                      'that of the brain', 'networks.masking:brain_mask_network', ('smith2002', 'billot2023'),
+                      weights='brainborder', tight=True),
+}
 UNWRAPPING = {
     'romeo': Method('ROMEO path-based unwrapping', 'core.unwrap:unwrap_romeo', ('dymerska2021',)),
     'bestpath': Method('best-path unwrapping by scikit-image', 'core.unwrap:unwrap_bestpath',

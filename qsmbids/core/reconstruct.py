@@ -10,9 +10,9 @@ from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.echoes import combine_magnitude, prepare_echoes
 from qsmbids.core.fieldmap import total_field
 from qsmbids.core.inversion.solve import solve
-from qsmbids.core.masks import brain_mask, reliable_mask, widen_mask
+from qsmbids.core.masks import find_brain, reliable_mask, widen_mask
 from qsmbids.core.mending import mend_field
-from qsmbids.core.methods import BACKGROUND, INVERSION, WEIGHTINGS
+from qsmbids.core.methods import BACKGROUND, INVERSION, MASKING, WEIGHTINGS
 from qsmbids.core.phase import center_frequency
 from qsmbids.core.regions import Reference, find_csf, reference_chi
 from qsmbids.core.relaxometry import R2StarFit, fit_r2star
@@ -69,9 +69,10 @@ class QSMResult:
 
 
 def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_size=None, b0_dir=None,
-                imaging_frequency_mhz=None, mask=None, mask_margin=2.0, phase_units=None, manufacturer=None,
-                phase_sign='auto', phase_offset='mcpc3ds', unwrapping='romeo', echo_fit='nonlinear', bipolar='auto',
-                mending=True, residual_threshold=0.3, erosion=False, weighting='residual', background='pdf',
+                imaging_frequency_mhz=None, mask=None, mask_method='surface', mask_margin=2.0, phase_units=None,
+                manufacturer=None, phase_sign='auto', phase_offset='mcpc3ds', unwrapping='romeo',
+                echo_fit='nonlinear', bipolar='auto', mending=True, residual_threshold=0.3, erosion=False,
+                weighting='residual', background='pdf',
                 background_parameters=None, inversion='tv', inversion_parameters=None, reference='wholebrain',
                 relaxometry='arlo', threads=None):
     """Compute a susceptibility map from gradient-echo phase and magnitude.
@@ -94,9 +95,11 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         The exact frequency; without it 42.577 MHz/T times `b0_tesla`.
     mask : ndarray of bool, shape (nx, ny, nz), optional
         Brain mask; found in the magnitude otherwise.
+    mask_method : str, default 'surface'
+        Name in `core.methods.MASKING` of what finds it.
     mask_margin : float, default 2
         How far beyond `mask` field and background are computed, mm: the map is better at its border if they are. What
-        is found in the magnitude needs none: it reaches into the fluid around the brain.
+        the surface finds in the magnitude needs none: it reaches into the fluid around the brain.
     phase_units, manufacturer, phase_sign
         As in :func:`qsmbids.core.echoes.prepare_echoes`.
     phase_offset, unwrapping, echo_fit, background, inversion, relaxometry : str
@@ -156,8 +159,11 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         echoes = prepare_echoes(magnitude, phase, phase_units=phase_units, manufacturer=manufacturer,
                                 phase_sign=phase_sign)
         several = echoes.magnitude.shape[3] > 1
-        brain = region = brain_mask(echoes.magnitude, voxel_size) if mask is None else np.asarray(mask, bool)
-        if mask is not None:
+        if mask is None:
+            brain = region = find_brain(mask_method, echoes.magnitude, voxel_size, affine)
+        else:
+            brain = np.asarray(mask, bool)
+        if mask is not None or MASKING[mask_method].tight:
             region = widen_mask(brain, voxel_size, mask_margin)
         field = total_field(echoes.phase, echoes.magnitude, echo_times, region, voxel_size,
                             center_frequency(b0_tesla, imaging_frequency_mhz),

@@ -2,8 +2,9 @@
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from qsmbids.core.masks import brain_mask, merge_two_pass, reliable_mask, two_pass_masks, widen_mask
-from qsmbids.headers import check_grid
+from qsmbids.core.masks import find_brain, merge_two_pass, reliable_mask, two_pass_masks, widen_mask
+from qsmbids.core.methods import MASKING
+from qsmbids.headers import check_grid, load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
 from qsmbids.interfaces.images import load_array, load_mask, save_array
 
@@ -11,6 +12,7 @@ from qsmbids.interfaces.images import load_array, load_mask, save_array
 class BrainMaskInputSpec(NumericInputSpec):
     magnitude = File(exists=True, mandatory=True, desc='4D, echo last')
     voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+    method = traits.Enum(*MASKING, usedefault=True)
 
 
 class MaskOutputSpec(TraitedSpec):
@@ -22,7 +24,9 @@ class BrainMask(NumericInterface):
     output_spec = MaskOutputSpec
 
     def _compute(self, folder):
-        mask = brain_mask(load_array(self.inputs.magnitude), self.inputs.voxel_size)
+        magnitude = self.inputs.magnitude
+        mask = find_brain(self.inputs.method, load_array(magnitude), self.inputs.voxel_size,
+                          load_image(magnitude).affine)
         self._results['mask'] = save_array(folder / 'brain.nii', mask, self.inputs.magnitude)
 
 

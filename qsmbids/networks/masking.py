@@ -6,11 +6,12 @@ from qsmbids.core.checks import check_voxel_size
 from qsmbids.core.masks import NO_BRAIN, brain_mask, combine_echoes, component, fill_holes
 from qsmbids.networks.segmentation import canonical_axes
 from qsmbids.networks.segmenter import along_axes, resampling
+from qsmbids.networks.shipped import shipped
 from qsmbids.networks.unetr import STEP, cut_window, put_window, window_around
 from qsmbids.networks.weights import load_weights
 
 
-def brain_mask_unetr(magnitude, voxel_size, *, weights, affine=None):
+def brain_mask_network(magnitude, voxel_size, *, weights='brainborder', affine=None):
     """Find the brain in gradient-echo magnitudes by a network.
 
     `core.masks.brain_mask` finds where it is; what lies around is brought to voxels of `STEP`, where the network says
@@ -22,8 +23,9 @@ def brain_mask_unetr(magnitude, voxel_size, *, weights, affine=None):
         Of a whole head, of a part of it, or of a brain that was extracted before.
     voxel_size : sequence of float
         mm.
-    weights : path
-        File that ``qsmbids-train brainmask`` made; none come with qsmbids.
+    weights : str or path, default 'brainborder'
+        Name of weights that come with qsmbids, or a file that ``qsmbids-train brainborder`` (or ``brainmask``, a UNETR)
+        made.
     affine : array_like, shape (4, 4), optional
         Voxel to scanner; only the directions of the axes are used. They run to the right, front and top if not given.
 
@@ -46,12 +48,12 @@ def brain_mask_unetr(magnitude, voxel_size, *, weights, affine=None):
     Segmentation of brain MRI scans of any contrast and resolution without retraining. Med Image Anal 2023;86:102789.
     """
     image = combine_echoes(magnitude)
-    network, _ = load_weights(weights)
+    network, _ = load_weights(shipped(weights))
     return mask_with(network, image, check_voxel_size(voxel_size), affine)
 
 
 def mask_with(network, image, voxel_size, affine=None):
-    """Do what `brain_mask_unetr` does for one volume, with a network."""
+    """Do what `brain_mask_network` does for one volume, with a network."""
     order, signs = canonical_axes(affine)
     turned = image.transpose(order)[signs]
     steps = [voxel_size[axis] for axis in order]

@@ -34,9 +34,9 @@ from qsmbids.workflows.twopass import init_two_pass_wf
 WORKFLOW_NAME = f'qsmbids_{__version__.replace(".", "_")}_wf'
 # The settings that decide about results; all others are about how to run.
 METHOD_SETTINGS = ('preset', 'unwrapping', 'phase_offset', 'echo_fit', 'phase_sign', 'bipolar', 'mending',
-                   'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background', 'two_pass', 'inversion',
-                   'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation', 'subcortical', 'atlas',
-                   'microbleeds', 'microbleed_grading', 'output_spaces', 'level')
+                   'mask_method', 'mask_margin', 'residual_threshold', 'erosion', 'weighting', 'background',
+                   'two_pass', 'inversion', 'inversion_lambda', 'reference', 'relaxometry', 'swi', 'chi_separation',
+                   'subcortical', 'atlas', 'microbleeds', 'microbleed_grading', 'output_spaces', 'level')
 _TOO_YOUNG = ('subcortical: the network that finds the regions learnt from the heads of adults, and this participant '
               'is {:.2g} years old; look at the outlines, or give regions with -d or --atlas')
 _WEIGHTS = {'residual': 'the relative residual of the echo fit', 'certainty': 'the certainty of the field'}
@@ -140,13 +140,13 @@ def init_acquisition_wf(acquisition, settings, *, output_dir, brain_mask=None, r
     workflow = DescribedWorkflow(name=acquisition.name.replace('-', '_') + '_wf')
     voxels = acquisition.shape[0] * acquisition.shape[1] * acquisition.shape[2]
     sizes = dict(voxels=voxels, threads=threads)
-    outputs = list_outputs(acquisition, settings, r2_map, regions[0])
+    outputs = list_outputs(acquisition, settings, r2_map, regions[0], brain_mask)
     ds_wf = init_ds_wf(acquisition, output_dir, outputs, brain_mask)
     ports = {port for output in outputs for port in (output.port, output.extra)}
     prepare = numeric_node(_prepare_echoes(acquisition, settings), 'prepare',
                            buffers=6 + 8 * max(len(acquisition.echo_times), 1), **sizes)
     masking_wf = init_masking_wf(voxel_size=acquisition.voxel_size, brain_mask=brain_mask,
-                                 margin=settings['mask_margin'], **sizes)
+                                 method=settings['mask_method'], margin=settings['mask_margin'], **sizes)
     assess = numeric_node(_assess_quality(acquisition, settings, brain_mask), 'assess',
                           buffers=18 + len(settings['inversion']) + len(acquisition.echo_times), **sizes)
     draw = numeric_node(DrawFigures(output_dir=str(output_dir), subject=acquisition.subject, stem=acquisition.name,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from nipype.pipeline import engine as pe
 
-from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, OFFSETS, RELAXOMETRY, SEPARATION, SWI, UNWRAPPING,
-                                  departures)
+from qsmbids.core.methods import (BACKGROUND, ECHO_FITS, INVERSION, MASKING, OFFSETS, RELAXOMETRY, SEPARATION, SWI,
+                                  UNWRAPPING, departures)
 from qsmbids.core.relaxometry import applicable_method
 from qsmbids.core.separation import relaxivity_at, tissue_r2
 from qsmbids.interfaces.derivatives import WriteDerivative
@@ -79,7 +79,7 @@ class Output:
                                 resolution='1' if self.space else None)
 
 
-def list_outputs(acquisition, settings, r2_map=None, source=None):
+def list_outputs(acquisition, settings, r2_map=None, source=None, brain_mask=None):
     """Return the outputs that an acquisition will have.
 
     Parameters
@@ -91,9 +91,12 @@ def list_outputs(acquisition, settings, r2_map=None, source=None):
         Path of a measured R2 or T2 map.
     source : qsmbids.segmentations.Source, optional
         Where the regions come from.
+    brain_mask : str, optional
+        The mask of another pipeline, if one is used.
     """
     full, several = settings['level'] == 'full', len(acquisition.echo_times) > 1
-    outputs = [_mask('brain_mask', 'brain', 'Brain')]
+    outputs = [_mask('brain_mask', 'brain', 'Brain', {} if brain_mask else {
+        'EstimationAlgorithm': _algorithm(MASKING, settings['mask_method'])})]
     if acquisition.has_phase:
         outputs += [_mask('reliable_mask', 'reliable', 'ROI'), _mask('qsm_mask', 'qsm', 'ROI')]
         outputs += [_chi(method, settings) for method in settings['inversion']]
@@ -166,8 +169,8 @@ def init_ds_wf(acquisition, output_dir, outputs, brain_mask=None, name='ds_wf'):
     return workflow
 
 
-def _mask(port, desc, kind):
-    return Output(port, 'mask', desc, metadata={'Type': kind})
+def _mask(port, desc, kind, said=None):
+    return Output(port, 'mask', desc, metadata={'Type': kind} | (said or {}))
 
 
 def _chi(method, settings):

@@ -111,7 +111,9 @@ def test_r2star_and_mask(files, tmp_path, capsys):
     assert np.allclose(read(r2star)[inside], 25, rtol=1e-2) and np.allclose(read(t2star)[inside], 0.04, rtol=1e-2)
     assert main(['r2star', *echoes, '--echo-times', '.004', '.012', '.03', '--mask', files['mask'], '-o', r2star]) == 0
     assert 'loglinear was used' in capsys.readouterr().err
-    assert main(['mask', *echoes, '-o', mask]) == 0
+    assert main(['mask', *echoes, '-p', 'fraction=.5', '-o', mask]) == 0
+    assert main(['mask', *echoes, '--method', 'network', '-p', 'weights=none.safetensors', '-o', r2star]) == 1
+    assert 'none.safetensors: cannot be read as weights' in capsys.readouterr().err
     found = read(mask) > 0
     assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.9
 

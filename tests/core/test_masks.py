@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from qsmbids.core.masks import (brain_mask, erode, fill_holes, merge_two_pass, reliable_mask, two_pass_masks,
-                                widen_mask)
+from qsmbids.core.masks import (brain_mask, erode, fill_holes, find_brain, merge_two_pass, reliable_mask,
+                                two_pass_masks, widen_mask)
 
 ECHO_TIMES = 0.004, 0.014, 0.024
 
@@ -240,3 +240,18 @@ def test_holes_are_filled_but_not_bays():
     assert np.array_equal(fill_holes(mask, 3), mask)
     mask[4, 4] = False
     assert np.array_equal(fill_holes(mask), mask)
+
+
+def test_methods_are_found_by_name_and_told_of_the_axes_where_they_ask(monkeypatch):
+    asked = []
+
+    def remember(magnitude, voxel_size, *, affine=None, weights='x'):
+        asked.append((voxel_size, affine, weights))
+    monkeypatch.setattr('qsmbids.networks.masking.brain_mask_network', remember)
+    find_brain('network', np.ones((4, 4, 4)), (1, 2, 3), 'axes', weights='mine')
+    assert asked == [((1, 2, 3), 'axes', 'mine')]
+    magnitude, _ = head((4, 4, 4))
+    assert np.array_equal(find_brain('surface', magnitude, (4, 4, 4), np.eye(4), fraction=.6),
+                          brain_mask(magnitude, (4, 4, 4), fraction=.6))
+    with pytest.raises(ValueError, match="mask method is 'bet', must be one of surface, network"):
+        find_brain('bet', magnitude, (4, 4, 4))

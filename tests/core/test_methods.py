@@ -6,7 +6,7 @@ from qsmbids.core import methods
 from qsmbids.reports.methods import bibliography
 
 TABLES = [methods.UNWRAPPING, methods.BACKGROUND, methods.INVERSION, methods.RELAXOMETRY, methods.OFFSETS,
-          methods.ECHO_FITS, methods.SWI, methods.SEPARATION]
+          methods.ECHO_FITS, methods.SWI, methods.SEPARATION, methods.MASKING]
 EVERY = [(name, method) for table in TABLES for name, method in table.items()]
 
 

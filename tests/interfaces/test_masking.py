@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from qsmbids.core.masks import reliable_mask, widen_mask
-from qsmbids.interfaces.masking import ReliableMask
+from qsmbids.interfaces.masking import BrainMask, ReliableMask
 from qsmbids.workflows.masking import init_masking_wf
 
 SHAPE, VOXEL_SIZE = (16, 15, 14), (1.0, 1.0, 2.0)
@@ -52,3 +52,24 @@ def test_a_mask_of_another_pipeline_gets_its_margin(tmp_path, save, brain, margi
     assert np.array_equal(load(found['use_mask'].mask), brain)
     assert np.array_equal(load(found['widen'].mask), widen_mask(brain, VOXEL_SIZE, margin))
     assert f'{margin:g} mm beyond' in workflow.__desc__ if margin else 'beyond' not in workflow.__desc__
+
+
+def test_a_mask_that_ends_with_the_brain_gets_a_margin_and_the_surface_none():
+    for method, margin in (('surface', False), ('network', True)):
+        workflow = init_masking_wf(voxel_size=VOXEL_SIZE, voxels=1, method=method)
+        assert workflow.get_node('find_brain').inputs.method == method
+        assert (workflow.get_node('widen') is not None) == margin == ('2 mm beyond' in workflow.__desc__)
+    assert '@smith2002; @billot2023' in workflow.__desc__
+
+
+def test_the_network_is_told_which_way_the_axes_run(tmp_path, save, monkeypatch):
+    asked = []
+
+    def remember(magnitude, voxel_size, *, affine=None):
+        asked.append((magnitude.shape, voxel_size, affine))
+        return np.ones(magnitude.shape[:3], bool)
+    monkeypatch.setattr('qsmbids.networks.masking.brain_mask_network', remember)
+    found = BrainMask(magnitude=save('magnitude', np.ones((*SHAPE, 2))), voxel_size=VOXEL_SIZE, method='network').run(
+        cwd=tmp_path).outputs
+    assert load(found.mask).all() and asked[0][:2] == ((*SHAPE, 2), VOXEL_SIZE)
+    assert np.array_equal(asked[0][2], np.diag([*VOXEL_SIZE, 1]))

@@ -6,8 +6,8 @@ import pytest
 
 from qsmbids.bids import Acquisition
 from qsmbids.config import Config
-from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, OFFSETS, PRESETS, REFERENCES,
-                                  RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
+from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, MASKING, OFFSETS, PRESETS,
+                                  REFERENCES, RELAXOMETRY, UNWRAPPING, WEIGHTINGS)
 from qsmbids.reports.methods import to_bibtex, to_html, to_markdown
 from qsmbids.segmentations import Source
 from qsmbids.templates import Template
@@ -17,8 +17,8 @@ from qsmbids.workflows.qsm import companion_maps
 
 CHOICES = {'preset': PRESETS, 'unwrapping': UNWRAPPING, 'phase_offset': OFFSETS, 'echo_fit': ECHO_FITS,
            'background': BACKGROUND, 'reference': REFERENCES, 'relaxometry': RELAXOMETRY, 'level': ('minimal', 'full'),
-           'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'mending': (True, False), 'erosion': (True, False),
-           'swi': (True, False), 'microbleeds': (True, False), 'two_pass': (False, True),
+           'mask_method': MASKING, 'phase_sign': ('auto', '+', '-'), 'bipolar': BIPOLAR, 'mending': (True, False),
+           'erosion': (True, False), 'swi': (True, False), 'microbleeds': (True, False), 'two_pass': (False, True),
            'microbleed_grading': ('network', 'rules'),
            'subcortical': ('auto', 'none'), 'weighting': WEIGHTINGS, 'chi_separation': (True, False)}
 VARIANTS = [{name: choice} for name, choices in CHOICES.items() for choice in choices] + [

@@ -21,7 +21,8 @@ def sharpen(classes, shares, background, values, mask, voxel_size):
 
     What a region and its surroundings look like is told by its own voxels and by those around it, as median and median
     deviation. Around a region that stands out, its probability, that of the next region and that of the background are
-    multiplied by how well each explains the value, to the power of `WEIGHT`. Large deviations, as of a vein, say little.
+    multiplied by how well each explains the value, to the power of `WEIGHT`. Large deviations, as of a vein, say
+    little.
 
     Parameters
     ----------

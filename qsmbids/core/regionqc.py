@@ -11,6 +11,9 @@ from qsmbids.core.labels import LABELS, STRUCTURES, parts_of
 LEAST_VOXELS = 10       # of which a mean is taken
 LEAST_COVERAGE = .5     # share of the region with values that count
 GOOD_COVERAGE = .9
+OPEN_SURFACE = .1       # share of the surface beyond which there are no values: the region may go on there
+EXTREME_PPM = .6        # beyond this, either sign, is what bleeds and calcifies, not iron of a nucleus
+SOME_EXTREME, MOST_EXTREME = .05, .5    # share of the region
 SIDE_RATIO = .6         # of the volumes of both sides
 LARGEST_PIECE = .8      # of a region, in its largest piece
 # What adults have is widened by these for disease, children and other borders.
@@ -64,7 +67,7 @@ def region_masks(labels):
     return masks
 
 
-def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None, adult=True):
+def judge_regions(masks, mask, voxel_size, *, exclude=None, extreme=None, known=None, adult=True):
     """Say of every region whether its values can be trusted.
 
     Parameters
@@ -77,6 +80,8 @@ def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None, adult=Tr
         mm.
     exclude : ndarray of bool, shape (nx, ny, nz), optional
         What does not count, such as microbleeds.
+    extreme : ndarray of bool, shape (nx, ny, nz), optional
+        Where the susceptibility is beyond `EXTREME_PPM`.
     known : collection of int, optional
         Indices that the segmentation tells apart; a region that it does not know is missing for another reason than
         one that it did not find.
@@ -93,7 +98,7 @@ def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None, adult=Tr
     slices lower the values of small nuclei: Front Neurosci 2020, doi 10.3389/fnins.2020.607705.
     """
     usable = mask if exclude is None else mask & ~exclude
-    verdicts = {label: _judge(label, region, mask, usable, voxel_size, known, adult)
+    verdicts = {label: _judge(label, region, mask, usable, extreme, voxel_size, known, adult)
                 for label, region in masks.items()}
     for structure in STRUCTURES.values():
         pair = [label for label in masks if label.structure is structure and label.hemisphere in 'LR']
@@ -107,30 +112,40 @@ def judge_regions(masks, mask, voxel_size, *, exclude=None, known=None, adult=Tr
     return verdicts
 
 
-def _judge(label, region, mask, usable, voxel_size, known, adult):
+def _judge(label, region, mask, usable, extreme, voxel_size, known, adult):
     count = int(region.sum())
     if not count:
         told = known is None or {label.index, *(part.index for part in parts_of(label))} & set(known)
         return Verdict('missing', ('the segmentation found no such region' if told
                                    else 'the segmentation does not tell this region',))
-    box = bounding_box(region)
-    if any(side.start == 0 or side.stop == n for side, n in zip(box, region.shape) if n > 1):
+    box = bounding_box(region, (1, 1, 1))
+    whole, known_there = region[box], mask[box]
+    if any(whole.take(end, axis).any() for axis, n in enumerate(region.shape) if n > 1 for end in (0, -1)):
         return Verdict('missing', ('cropped: the region reaches the edge of the image',))
-    inside, counting = int((region & mask).sum()), int((region & usable).sum())
+    inside, counting = int((whole & known_there).sum()), int((whole & usable[box]).sum())
     if counting < LEAST_COVERAGE * count:
         what = 'has values' if inside < LEAST_COVERAGE * count else 'is free of excluded lesions'
         share = (inside if inside < LEAST_COVERAGE * count else counting) / count
         return Verdict('missing', (f'only {share:.0%} of the region {what}',))
     if counting < LEAST_VOXELS:
         return Verdict('missing', (f'only {counting} voxels, fewer than {LEAST_VOXELS}',))
-    return _doubts(label, region[box], inside / count, voxel_size, adult)
+    beyond = 0 if extreme is None else (whole & usable[box] & extreme[box]).sum() / counting
+    text = f'{beyond:.0%} of the region beyond {EXTREME_PPM} ppm, as blood or calcium are'
+    if beyond > MOST_EXTREME:
+        return Verdict('missing', (text,))
+    verdict = Verdict().with_reason('fail', text) if beyond > SOME_EXTREME else Verdict()
+    return _doubts(verdict, label, whole, known_there, inside / count, voxel_size, adult)
 
 
-def _doubts(label, region, coverage, voxel_size, adult):
-    """Return the verdict on a region that has values."""
-    verdict, volume = Verdict(), region.sum() * float(np.prod(voxel_size)) / 1000
+def _doubts(verdict, label, region, mask, coverage, voxel_size, adult):
+    """Return the verdict on a region that has values, with what else is doubtful."""
+    volume = region.sum() * float(np.prod(voxel_size)) / 1000
     if coverage < GOOD_COVERAGE:
         verdict = verdict.with_reason('warn', f'{1 - coverage:.0%} of the region lies where there are no values')
+    surface = ndimage.binary_dilation(region) & ~region
+    if (open_ := (surface & ~mask).sum() / max(surface.sum(), 1)) > OPEN_SURFACE:
+        verdict = verdict.with_reason('warn', f'{open_:.0%} of its surface lies where there are no values: it may be '
+                                              'larger')
     if label.structure.volume:
         low, high = (bound * margin for bound, margin in zip(label.structure.volume, VOLUME_MARGIN))
         if adult and not low <= volume <= high:

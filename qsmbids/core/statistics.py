@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from qsmbids.core.grid import bounding_box
 from qsmbids.core.labels import CSF, STRUCTURES, Label, parts_of
-from qsmbids.core.regionqc import Verdict, judge_regions, region_masks
+from qsmbids.core.regionqc import EXTREME_PPM, Verdict, judge_regions, region_masks
 
 LEAST_ERODED = 30        # voxels that must be left for values of an eroded region
 LEAST_CSF_ML = .5        # of a fluid that values refer to
@@ -93,8 +93,8 @@ class Segmentation:
     known: tuple | None = None
 
 
-def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions=None, magnitude=None, noise=None,
-                      adult=True):
+def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions=None, extreme=None, magnitude=None,
+                      noise=None, adult=True):
     """Return the values of all regions in all maps.
 
     Parameters
@@ -109,6 +109,9 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
         A reference region, as from :func:`qsmbids.core.regions.csf_mask`.
     lesions : ndarray of bool, shape (nx, ny, nz), optional
         Microbleeds; they and their neighbours are left out.
+    extreme : ndarray of bool, shape (nx, ny, nz), optional
+        As from :func:`extreme_voxels`; where this is most of a region it has no value. That of the maps of
+        susceptibility by default.
     magnitude : ndarray, shape (nx, ny, nz), optional
         First echo.
     noise : float, optional
@@ -139,7 +142,10 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
     box = _box_of(segmentation)
     exclude = None if lesions is None else ndimage.binary_dilation(lesions[box], np.ones((3, 3, 3)))
     masks = region_masks(segmentation.labels[box])
-    verdicts = judge_regions(masks, mask[box], voxel_size, exclude=exclude, known=segmentation.known, adult=adult)
+    if extreme is None:
+        extreme = extreme_voxels([m.values for m in maps if m.metric == 'chi'])
+    verdicts = judge_regions(masks, mask[box], voxel_size, exclude=exclude, known=segmentation.known, adult=adult,
+                             extreme=None if extreme is None else extreme[box])
     shares = {index: share[box] for index, share in segmentation.probabilities.items()}
     regions = [_cut_out(label, region, verdicts[label], mask[box], exclude, shares) for label, region in masks.items()]
     fluids = {'csf': csf, 'ventricles': segmentation.labels == CSF}
@@ -151,6 +157,11 @@ def region_statistics(maps, segmentation, mask, voxel_size, *, csf=None, lesions
         for found in (regions, [_eroded(region, voxel_size) for region in regions]):
             rows += _rows_of_map(part, found, zeros, voxel_size, echo, noise)
     return rows
+
+
+def extreme_voxels(maps):
+    """Return where all maps of susceptibility, ppm, are beyond what iron of a nucleus makes; None without any."""
+    return np.logical_and.reduce([np.abs(values) > EXTREME_PPM for values in maps]) if len(maps) else None
 
 
 def _box_of(segmentation):

@@ -7,7 +7,8 @@ from qsmbids.core.grid import bounding_box, move_points
 from qsmbids.core.labels import BY_INDEX, BY_NAME, FINEST, STRUCTURES, label_rows
 from qsmbids.core.quality import noise_level
 from qsmbids.core.registration import LEAST_GAIN, align_rigid, resample_labels
-from qsmbids.core.statistics import COLUMNS, SEGMENTED, Map, Segmentation, describe_columns, region_statistics
+from qsmbids.core.statistics import (COLUMNS, SEGMENTED, Map, Segmentation, describe_columns, extreme_voxels,
+                                     region_statistics)
 from qsmbids.files import FileError, describe, write_tsv
 from qsmbids.headers import check_grid, load_image
 from qsmbids.interfaces.base import NumericInputSpec, NumericInterface, given
@@ -240,8 +241,10 @@ class RegionStatistics(NumericInterface):
             beside['lesions'] = load_array(chosen.lesions) > 0
         rows = []
         if given(chosen.chi):
+            susceptibilities = self._susceptibilities()
+            beside['extreme'] = extreme_voxels([found.values for found in susceptibilities if found.metric == 'chi'])
             csf = load_array(chosen.csf) > 0.5 if given(chosen.csf) else None
-            rows += region_statistics(self._susceptibilities(), segmentation, load_mask(chosen.qsm), chosen.voxel_size,
+            rows += region_statistics(susceptibilities, segmentation, load_mask(chosen.qsm), chosen.voxel_size,
                                       csf=csf, **beside)
         if given(chosen.r2star):
             volume = Map('R2star', load_array(chosen.r2star), '1/s', chosen.r2star_name)

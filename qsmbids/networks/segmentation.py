@@ -1,7 +1,7 @@
 """Segmentation of the deep nuclei by a network.
 
-The network knows no sides: these come from the plane between the two halves of what it finds. Its voxels are coarser than
-those of most maps: on their grid, the values weigh in at the borders (`core.borders`).
+The network knows no sides: these come from the plane between the two halves of what it finds. Its voxels are coarser
+than those of most maps: on their grid, the values weigh in at the borders (`core.borders`).
 """
 
 import numpy as np

@@ -91,3 +91,25 @@ def test_thick_slices_are_said_for_small_nuclei_only(labels):
     found = judged(labels[:, :, ::2], voxel_size=(1, 1, 2.5))
     assert any('2.5 mm' in reason for reason in found['RedNucleus_R'].reasons)
     assert not any('2.5 mm' in reason for reason in found['Caudate_L'].reasons)
+
+
+def test_a_region_that_the_mask_cuts_off_may_be_larger(labels):
+    mask = np.ones(SHAPE, bool)
+    mask[:, :, :16] = False
+    seen = np.where(mask, labels, 0)
+    found = judged(seen, mask)
+    assert found['Caudate_L'].state == 'warn' and 'of its surface' in found['Caudate_L'].reasons[0]
+    assert judged(labels, mask)['Caudate_L'].state == 'warn'
+    assert judged(seen)['Caudate_L'].state == 'pass'
+
+
+@pytest.mark.parametrize('radius, state', ((2, 'pass'), (5, 'fail'), (8.5, 'missing')))
+def test_blood_is_no_iron_of_a_nucleus(labels, radius, state):
+    verdict = judged(labels, extreme=ball((15, 30, 20), radius))['Caudate_L']
+    assert verdict.state == state and (state == 'pass' or 'blood or calcium' in verdict.reasons[0])
+    assert judged(labels, extreme=ball((15, 30, 20), radius))['Caudate_R'].state == 'pass'
+
+
+def test_blood_that_is_left_out_as_a_lesion_does_not_count_twice(labels):
+    blood = ball((15, 30, 20), 5)
+    assert judged(labels, extreme=blood, exclude=blood)['Caudate_L'].state == 'pass'

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from qsmbids.core.labels import BY_NAME, CSF
-from qsmbids.core.statistics import COLUMNS, Map, Segmentation, describe_columns, region_statistics
+from qsmbids.core.statistics import COLUMNS, Map, Segmentation, describe_columns, extreme_voxels, region_statistics
 
 SHAPE = (64, 60, 40)
 STEP = (1., 1., 1.)
@@ -170,3 +170,19 @@ def test_shapes_must_agree(head):
     chi, labels, mask = head
     with pytest.raises(ValueError, match='^labels has shape'):
         region_statistics([], Segmentation(labels[1:]), mask, STEP)
+
+
+@pytest.mark.parametrize('sign', (1, -1))
+def test_a_bleed_or_calcification_has_no_value_and_a_reason(head, sign):
+    chi, labels, mask = head
+    bled = np.where(ball((15, 20, 20), 8.5), np.float32(sign), chi)
+    rows = rows_of((bled, labels, mask))
+    left, right = (rows['Caudate', side, False] for side in 'LR')
+    assert left['mean'] is None and 'blood or calcium' in left['qc_reason'] and right['mean'] is not None
+
+
+def test_only_what_all_maps_show_is_extreme():
+    shown, noise = np.zeros((2, 5, 5, 5), np.float32)
+    shown[2:] = 1
+    noise[0] = noise[3] = -1
+    assert np.array_equal(extreme_voxels([shown, noise]), (shown > 0) & (noise < 0)) and extreme_voxels([]) is None

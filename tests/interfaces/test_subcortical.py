@@ -143,3 +143,68 @@ def test_probabilities_of_a_network_are_told_apart_by_side(volumes, monkeypatch)
     shares = load_shares(outputs.shares, SHAPE)
     assert np.array_equal(shares[LEFT] > 0, labels == LEFT) and np.array_equal(shares[RIGHT] > 0, labels == RIGHT)
     assert set(shares) == {LEFT, RIGHT, CSF} and outputs.known == [label.index for label in FINEST]
+
+
+@pytest.fixture(scope='module')
+def person(tmp_path_factory):
+    """Map and mask of a simulated head on voxels of 2 mm, a function that makes its table, and the left putamen."""
+    pytest.importorskip('torch')
+    from qsmbids.core.masks import component
+    from qsmbids.simulation.head import digital_head
+    from qsmbids.simulation.tissues import LABELS
+    folder = tmp_path_factory.mktemp('person')
+    affine = np.diag([2., 2., 2., 1.])
+    affine[:3, 3] = -82, -118, -66
+    head = digital_head((84, 102, 80), affine, seed=3, fine=True)
+    brain = component(head.map('brain'))
+
+    def table(name, chi, mask, csf=None):
+        paths = {}
+        for kind, volume in (('chi', chi.astype(np.float32)), ('mask', mask.astype(np.uint8)),
+                             ('echoes', np.stack([mask + np.float32(.01)] * 2, -1)),
+                             ('csf', (np.zeros_like(mask) if csf is None else csf).astype(np.uint8))):
+            paths[kind] = str(folder / f'{name}_{kind}.nii')
+            nibabel.save(nibabel.Nifti1Image(volume, affine), paths[kind])
+        options = {'voxel_size': (2., 2., 2.)}
+        regions = NetworkRegions(chi=paths['chi'], mask=paths['mask'], weights='dgm', **options).run().outputs
+        found = RegionStatistics(
+            labels=regions.labels, shares=regions.shares, known=regions.known, chi=[paths['chi']], chi_names=['tv'],
+            references=[{'SusceptibilityReference': 'wholebrain'}], mask=paths['mask'], qsm=paths['mask'],
+            magnitude=paths['echoes'], csf=paths['csf'], identity={}, **options).run().outputs
+        return {row['roi'] + row['hemi']: row for row in read_tsv(found.table) if float(row['erosion_mm']) == 0}
+    putamen = np.argwhere(head.labels == LABELS['putamen'])
+    return head.chi * brain, brain, table, putamen[putamen[:, 0] < 41].mean(axis=0)
+
+
+def test_a_participant_with_little_fluid_gets_a_table_without_that_reference(person, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    chi, mask, table, _ = person
+    rows = table('whole', chi, mask)
+    for name in ('PutamenL', 'CaudateR', 'ThalamusL', 'SubstantiaNigraR', 'DentateL'):
+        assert rows[name]['qc'] in ('pass', 'warn') and float(rows[name]['mean_ref-wholebrain']) > -.05, name
+        assert rows[name]['mean_ref-csf'] == 'n/a' and 'csf: 0 mL' in rows[name]['ref_reason']
+
+
+@pytest.mark.parametrize('by_mask', (False, True))
+def test_a_cropped_participant_gets_a_table_that_says_what_is_cut_off(person, by_mask, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    chi, mask, table, putamen = person
+    above = int(putamen[2]) + 4
+    if by_mask:
+        mask = mask.copy()
+        mask[..., above:] = False
+    else:
+        chi, mask = chi[..., :above], mask[..., :above]
+    rows = table(f'cropped{by_mask}', chi * mask, mask)
+    for cut in (rows['PutamenL'], rows['PutamenR']):
+        assert 'surface' in cut['qc_reason'] if by_mask else cut['mean'] == 'n/a' and 'cropped' in cut['qc_reason']
+    assert min(float(rows[name]['mean']) for name in ('DentateL', 'SubstantiaNigraR')) > .03
+
+
+def test_a_participant_with_a_bleed_gets_a_table_without_the_nucleus_that_it_fills(person, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    chi, mask, table, putamen = person
+    far = np.sqrt(sum((axis - at) ** 2 for axis, at in zip(np.ogrid[tuple(map(slice, chi.shape))], putamen)))
+    rows = table('bled', np.where(far < 8, np.float32(.9), chi), mask)
+    assert rows['PutamenL']['mean'] == 'n/a' and rows['PutamenL']['qc_reason'] != 'n/a'
+    assert float(rows['PutamenR']['mean']) < .2 and rows['CaudateR']['mean'] != 'n/a'

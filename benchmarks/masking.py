@@ -4,7 +4,7 @@
     python benchmarks/masking.py speed [--weights FILE] [--threads 2]
     python benchmarks/masking.py look MAGNITUDE [--weights FILE] [--picture PNG]
 
-The network-free mask, and with --weights the network's beside it.
+The network-free mask, and the network's beside it: the weights that come along, or those of --weights.
 
 DATA holds anatomies/head_11.nii.gz and head_12.nii.gz (SynthSeg's label maps; 1 to 10 were trained with) and
 headphantom/labels.nii.gz, the head of the QSM reconstruction challenge 2.0. Each gets an age, a shape and a pose; its
@@ -30,6 +30,7 @@ from scipy import ndimage
 
 from qsmbids.core.dipole import forward_field
 from qsmbids.core.masks import brain_mask
+from qsmbids.core.methods import MASKING
 from qsmbids.core.metrics import dice, surface_distance
 from qsmbids.core.threads import use_threads
 from qsmbids.simulation.signal import Sequence, acquire, rotation
@@ -110,12 +111,10 @@ SCANS = {
 }
 
 
-def methods(weights):
+def methods(weights, affine=None):
     """Return the functions that are compared, by name."""
-    if not weights:
-        return {'surface': brain_mask}
-    from qsmbids.networks.masking import brain_mask_unetr
-    return {'surface': brain_mask, 'unetr': partial(brain_mask_unetr, weights=weights)}
+    return {'surface': brain_mask,
+            'network': partial(MASKING['network'].load(), weights=weights, affine=affine)}
 
 
 def sampler(data, head):
@@ -271,21 +270,20 @@ def draw(scans, path):
 
 
 def run_look(options):
-    """Draw what the methods find in a measured magnitude, whose axes are taken as the network's."""
+    """Draw what the methods find in a measured magnitude."""
     from qsmbids.core.dipole import voxel_size_of
     from qsmbids.headers import load_image
     image = load_image(options.magnitude)
     magnitude = np.asarray(image.dataobj, np.float32)
     steps, found = voxel_size_of(image.affine), {}
-    for method, find in methods(options.weights).items():
+    for method, find in methods(options.weights, image.affine).items():
         began = time.perf_counter()
         found[method] = find(magnitude, steps)
         print(f'{method}: {found[method].sum() * np.prod(steps) / 1000:.0f} mL, {time.perf_counter() - began:.1f} s')
     if options.picture:
         first = magnitude[..., 0] if magnitude.ndim == 4 else magnitude
         draw([(options.magnitude.name, first, None, found, steps)], options.picture)
-    if len(found) == 2:
-        print(f'Dice of both {dice(*found.values()):.4f}')
+    print(f'Dice of both {dice(*found.values()):.4f}')
 
 
 def run_speed(options):
@@ -320,7 +318,7 @@ def main():
     for kind, run in (('simulated', run_simulated), ('speed', run_speed), ('look', run_look)):
         step = kinds.add_parser(kind)
         step.set_defaults(run=run)
-        step.add_argument('--weights', type=Path, help='of the network')
+        step.add_argument('--weights', default=MASKING['network'].weights, help='of the network [%(default)s]')
         step.add_argument('--threads', type=int, default=2)
         step.add_argument('--picture', type=Path)
         if kind == 'simulated':

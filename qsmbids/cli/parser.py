@@ -96,7 +96,8 @@ def _add_methods(group):
     group.add_argument('--preset', choices=tuple(PRESETS),
                        help='settings that go together; what is set beside it wins. consensus: the example pipeline of '
                             'the consensus recommendation, ROMEO, V-SHARP, weak-harmonic nonlinear total variation; '
-                            'deep: the networks POCSnet1 and POCSnet2, and that total variation beside them [none]')
+                            'deep: the networks POCSnet1 and POCSnet2, and that total variation beside them; '
+                            'pediatric: the mask of the network, fluid as reference, no microbleeds [none]')
     group.add_argument('--unwrapping', choices=tuple(UNWRAPPING), help='phase unwrapping [romeo]')
     group.add_argument('--phase-offset', choices=tuple(OFFSETS), help='removal of the coil phase offset [mcpc3ds]')
     group.add_argument('--echo-fit', choices=tuple(ECHO_FITS), help='combination of the echoes [nonlinear]')

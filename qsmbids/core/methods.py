@@ -214,6 +214,8 @@ PRESETS = {
         'inversion': ('whqsm',), 'inversion_lambda': 2.5e-5, 'reference': 'wholebrain'},
     # Networks for both steps, and beside their map that of the inversion that the consensus has.
     'deep': {'background': 'pocsnet1', 'inversion': ('pocsnet2', 'whqsm')},
+    # Fluid is the one tissue that does not change while a brain grows; the census knows the lesions of adults.
+    'pediatric': {'mask_method': 'network', 'reference': 'csf', 'microbleeds': False},
 }
 
 

@@ -72,6 +72,24 @@ def reference(chi, mask, region, name=None):
     return referenced, Reference(name, float(values.mean() - brain), float(values.std()), int(values.size))
 
 
+def fluid_limit(age=None):
+    """Return the R2* below which there is fluid, 1/s.
+
+    Before the first birthday tissue without myelin decays almost as slowly as fluid does.
+
+    Parameters
+    ----------
+    age : float, optional
+        Years.
+
+    Examples
+    --------
+    >>> fluid_limit(), fluid_limit(.5)
+    (5.0, 3.0)
+    """
+    return 3.0 if age is not None and age < 1 else 5.0
+
+
 def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_volume_ml=0.5,
              max_smoothing_mm=6.0):
     """Find the fluid of the ventricles, as a reference.
@@ -134,10 +152,13 @@ def csf_mask(r2star, mask, voxel_size, *, max_r2star=5.0, radius_mm=30.0, min_vo
     return keep[labels]
 
 
-def find_csf(r2star, mask, voxel_size):
-    """Return :func:`csf_mask`, empty where there is too little fluid, and the warnings that this gives (a list)."""
+def find_csf(r2star, mask, voxel_size, age=None):
+    """Return :func:`csf_mask`, empty where there is too little fluid, and the warnings that this gives (a list).
+
+    What is fluid depends on `age`, see :func:`fluid_limit`.
+    """
     try:
-        return csf_mask(r2star, mask, voxel_size), []
+        return csf_mask(r2star, mask, voxel_size, max_r2star=fluid_limit(age)), []
     except ValueError as error:
         return np.zeros_like(mask), [f'no CSF reference: {error}']
 

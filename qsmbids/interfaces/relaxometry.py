@@ -44,6 +44,7 @@ class CsfMaskInputSpec(NumericInputSpec):
     r2star = File(exists=True, mandatory=True, desc='1/s')
     mask = File(exists=True, mandatory=True)
     voxel_size = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc='mm')
+    age = traits.Float(desc='years, if it is known')
 
 
 class CsfMaskOutputSpec(TraitedSpec):
@@ -57,7 +58,8 @@ class CsfMask(NumericInterface):
 
     def _compute(self, folder):
         brain = load_mask(self.inputs.mask)
-        mask, self._results['warnings'] = find_csf(load_array(self.inputs.r2star), brain, self.inputs.voxel_size)
+        mask, self._results['warnings'] = find_csf(load_array(self.inputs.r2star), brain, self.inputs.voxel_size,
+                                                   given(self.inputs.age))
         self._results['mask'] = save_array(folder / 'csf.nii', mask, self.inputs.mask)
 
 

@@ -63,7 +63,8 @@ def mask_with(network, image, voxel_size, affine=None):
     # As in training the first mask is made on the network's own voxels.
     share = share_of_brain(network, coarse, brain_mask(coarse.clip(0), (STEP,) * 3).astype(np.float32))
     share = along_axes(share, [resampling(m, STEP, n, step) for n, step, m in zip(turned.shape, steps, size)])
-    mask = share > .5
+    # What a scanner or another tool has set to zero is no brain.
+    mask = (share > .5) & (turned > 0)
     if not mask.any():
         raise ValueError(NO_BRAIN)
     found = np.empty(image.shape, bool)

@@ -210,6 +210,7 @@ def _add_relaxometry(workflow, acquisition, settings, sizes, ports, r2_map):
     relaxometry_wf = init_relaxometry_wf(echo_times=acquisition.echo_times, voxel_size=acquisition.voxel_size,
                                          method=settings['relaxometry'], r2_map=r2_map,
                                          r2=tissue_r2(acquisition.b0_tesla) if settings['chi_separation'] else None,
+                                         age=acquisition.age.years if acquisition.age else None,
                                          **sizes)
     node = workflow.get_node
     workflow.connect([

@@ -104,6 +104,13 @@ def test_the_deep_preset_is_networks_beside_a_method_of_the_consensus(arguments)
     assert beside.consensus and not beside.weights and chosen.inversion_lambda is None
 
 
+def test_the_pediatric_preset_leaves_out_what_is_known_of_adults_alone(arguments):
+    chosen = parse([*arguments, '--preset', 'pediatric'])
+    assert (chosen.mask_method, chosen.reference, chosen.microbleeds) == ('network', 'csf', False)
+    chosen = parse([*arguments, '--preset', 'pediatric', '--microbleeds'])
+    assert chosen.microbleeds and departures(asdict(chosen)) == {'microbleeds': True}
+
+
 def test_memory_units(arguments):
     assert parse([*arguments, '--mem', '8000MB']).mem == pytest.approx(8)
     assert parse([*arguments, '--mem', '8']).mem == pytest.approx(8)

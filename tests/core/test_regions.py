@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qsmbids.core.regions import REFERENCES, csf_mask, reference, reference_chi
+from qsmbids.core.regions import REFERENCES, csf_mask, find_csf, fluid_limit, reference, reference_chi
 
 
 @pytest.fixture(scope='module')
@@ -28,6 +28,14 @@ def test_csf_is_the_ventricles_and_not_what_surrounds_the_brain(brain):
     assert csf.dtype == bool
     assert (csf & ~ventricles).sum() < 0.02 * csf.sum()
     assert csf.sum() > 0.5 * ventricles.sum()
+
+
+def test_tissue_without_myelin_is_no_fluid_in_the_first_year(brain):
+    r2star, mask, voxel_size, ventricles = brain
+    slow = np.where(mask & (r2star > 5), r2star - 16, r2star).clip(0).astype(np.float32)
+    infant, adult = (find_csf(slow, mask, voxel_size, age)[0] for age in (.1, 30))
+    assert ventricles[infant].mean() > .75 and ventricles[adult].mean() < .5
+    assert fluid_limit(None) == fluid_limit(1) == 5 and fluid_limit(.99) == 3
 
 
 @pytest.mark.parametrize('order', [(2, 0, 1), (1, 2, 0)])

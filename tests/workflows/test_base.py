@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from nipype.interfaces.base import Undefined
 
+from qsmbids.ages import Age
 from qsmbids.bids import Acquisition
 from qsmbids.config import Config
 from qsmbids.core.methods import (BACKGROUND, BIPOLAR, ECHO_FITS, INVERSION, MASKING, OFFSETS, PRESETS,
@@ -159,6 +161,16 @@ def test_a_preset_and_what_departs_from_it_are_told(acquisition, build, tmp_path
     text = build([acquisition[0]], preset='consensus', **settings)[0].methods_text()
     assert 'those of the consensus preset but for background (pdf).' in text
     assert 'preset' not in build([acquisition[0]])[0].methods_text()
+
+
+@pytest.mark.parametrize('years, limit', [(None, 5), (.5, 3), (4, 5)])
+def test_what_is_fluid_depends_on_the_age(acquisition, build, years, limit):
+    kind = replace(acquisition[0], age=years and Age(years, 'so'))
+    workflow, _ = build([kind], preset='pediatric', **PRESETS['pediatric'])
+    nodes = {node.name: node for node in workflow._get_all_nodes()}
+    assert nodes['find_csf'].inputs.age == (years or Undefined)
+    assert nodes['find_brain'].inputs.method == 'network' and 'widen' in nodes
+    assert f'fluid is where it is below {limit} 1/s' in workflow.methods_text()
 
 
 def test_crash_files_go_to_the_acquisition(acquisition, build, tmp_path):

@@ -5,10 +5,12 @@
 
 The first FOLDER holds head_11.nii.gz and head_12.nii.gz of SynthSeg's label maps. Each gets a random shape, tissues and
 texture; its map is made of the field of the sources in the mask, with noise and what microstructure and anisotropy do,
-by total variation of automatic strength, as `qsmbids` does it. The second holds NAME_chi.nii.gz and
-NAME_labels.nii.gz, voxels of 1 x 1 x 3 mm whatever the header says. Both tables: Dice overlap, both sides together. The
-bias is that of the mean susceptibility of the map in what was found, against that in the true region, in % of the
-difference of the latter to white matter's.
+by total variation of automatic strength, as `qsmbids` does it. Magnitude (4 echoes, SNR 40, receive coils) and the R2*
+fitted to it go with the map, as they do in a run; or the map goes alone. The second folder holds NAME_chi.nii.gz and
+NAME_labels.nii.gz, voxels of 1 x 1 x 3 mm whatever the header says, and no other image. Both tables: Dice overlap, both
+sides together. The bias is that of the mean susceptibility of the map in what was found, against that in the true
+region, in % of the difference of the latter to white matter's; once of whole regions, once of both eroded by a voxel,
+as in the table of regions; that of the mean weighted by probability is against the mean of the whole true region.
 """
 
 import argparse
@@ -19,18 +21,23 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from scipy import ndimage
 
 from qsmbids.core.dipole import forward_field
+from qsmbids.core.echoes import combine_magnitude
 from qsmbids.core.inversion.solve import solve
 from qsmbids.core.labels import BY_NAME, FINEST
 from qsmbids.core.metrics import dice
+from qsmbids.core.relaxometry import fit_r2star
 from qsmbids.networks.segmentation import segment
 from qsmbids.simulation.anatomy import head_from_labels, load_labels
+from qsmbids.simulation.signal import Sequence, acquire
 from qsmbids.simulation.tissues import LABELS
 from qsmbids.training.heads import FIELD_OF_VIEW, LOWEST, field_errors, without_holes
 from qsmbids.training.labelled import STRUCTURE_OF
 
 SEED, NOISE, VOXELS = 30_000, .4, (1., 1., 1.)
+ECHO_TIMES = .004, .012, .020, .028
 TABLE = {'caudate': ('Caudate',), 'putamen': ('Putamen',), 'pallidum': ('PallidumExternal', 'PallidumInternal'),
          'GPi': ('PallidumInternal',), 'thalamus': ('Thalamus',), 'red nucleus': ('RedNucleus',),
          'nigra': ('SubstantiaNigra',), 'subthalamic': ('Subthalamic',), 'dentate': ('Dentate',),
@@ -40,7 +47,7 @@ MEASURED_VOXELS = 1., 1., 3.
 
 
 def simulated(folder, number, seed):
-    """Return chi by TV, its mask and the true tissues of a head, voxels of 1 mm."""
+    """Return chi by TV, its mask, magnitude and R2* (a dict), and the true tissues of a head, voxels of 1 mm."""
     affine = np.eye(4)
     affine[:3, 3] = LOWEST
     shape = tuple(int(side) for side in FIELD_OF_VIEW)
@@ -50,7 +57,15 @@ def simulated(folder, number, seed):
     local = forward_field(chi, VOXELS, margin=32) * mask
     rng = np.random.default_rng([SEED, number, seed])
     field = (local + np.float32(NOISE) * field_errors(chi, local, mask, VOXELS, rng)) * mask
-    return solve('tv', field, mask, VOXELS).chi, mask, head.labels
+    return solve('tv', field, mask, VOXELS).chi, mask, contrasts(head, affine, mask, SEED + seed), head.labels
+
+
+def contrasts(head, affine, mask, seed):
+    """Return the root mean square of the echoes of a head, and R2* fitted to them."""
+    signal, _ = acquire(head, np.zeros(mask.shape, np.float32),
+                        Sequence(mask.shape, affine, ECHO_TIMES, snr=40, supersampling=1), seed)
+    echoes = np.abs(signal).astype(np.float32)
+    return {'magnitude': combine_magnitude(echoes), 'r2star': fit_r2star(echoes, ECHO_TIMES, mask).r2star}
 
 
 def overlaps(labels, truth, table):
@@ -62,11 +77,21 @@ def region(labels, parts):
     return np.isin(labels, [label.index for label in FINEST if label.structure.name in parts])
 
 
-def biases(chi, labels, truth, white):
-    """Return how far the mean of each found region is from that of the true one, % of its difference to white matter."""
-    zero = chi[white].mean()
-    return {name: 100 * (chi[found].mean() - chi[true].mean()) / (chi[true].mean() - zero) if found.any() else np.nan
-            for name, true in truth.items() for found in (region(labels, TABLE[name]),)}
+def biases(chi, found, truth, zero):
+    """Return how far the mean of each found region is from that of the true one, % of its difference to `zero`."""
+    return {name: 100 * (chi[found[name]].mean() - chi[true].mean()) / (chi[true].mean() - zero)
+            if found[name].any() else np.nan for name, true in truth.items()}
+
+
+def weighted_biases(chi, probabilities, truth, zero):
+    """Return the same of the mean weighted by probability."""
+    shares = {name: sum(probabilities[part] for part in parts) for name, parts in TABLE.items()}
+    return {name: 100 * (np.average(chi, weights=shares[name]) - chi[true].mean()) / (chi[true].mean() - zero)
+            for name, true in truth.items()}
+
+
+def eroded(regions):
+    return {name: ndimage.binary_erosion(inside) for name, inside in regions.items()}
 
 
 def timed(*arguments, **options):
@@ -83,20 +108,29 @@ def print_table(title, rows):
 
 
 def run_simulated(options):
-    scores, errors, drawn, seconds = {}, {}, [], []
+    tables, drawn, seconds = {}, [], []
     for number in (11, 12):
         for seed in range(options.seeds):
-            chi, mask, tissues = simulated(options.folder, number, seed)
-            labels, took = timed(chi, mask, VOXELS, weights=options.weights)
+            chi, mask, others, tissues = simulated(options.folder, number, seed)
             truth = {name: np.isin(tissues, [LABELS[tissue] for tissue, structure in STRUCTURE_OF.items()
                                              if structure in parts]) for name, parts in TABLE.items()}
-            scores[f'{number}.{seed}'] = overlaps(labels, truth, TABLE)
-            errors[f'{number}.{seed}'] = biases(chi, labels, truth, tissues == LABELS['white_matter'])
+            for inputs, more in (('map, magnitude and R2*', others), ('map alone', {})):
+                (labels, shares), took = timed(chi, mask, VOXELS, weights=options.weights, probabilities=True, **more)
+                rows = judge(chi, labels, shares, truth, chi[tissues == LABELS['white_matter']].mean())
+                for title, row in rows.items():
+                    tables.setdefault(f'{inputs}: {title}', {})[f'{number}.{seed}'] = row
+                seconds.append(took)
             drawn.append((chi, labels))
-            seconds.append(took)
-    print_table('Dice', scores)
-    print_table('bias, %', errors)
+    for title, table in tables.items():
+        print_table(title, table)
     finish(options, drawn, seconds)
+
+
+def judge(chi, labels, shares, truth, zero):
+    found = {name: region(labels, parts) for name, parts in TABLE.items()}
+    return {'Dice': overlaps(labels, truth, TABLE), 'bias, %': biases(chi, found, truth, zero),
+            'bias, eroded, %': biases(chi, eroded(found), eroded(truth), zero),
+            'bias, weighted, %': weighted_biases(chi, shares, truth, zero)}
 
 
 def run_measured(options):

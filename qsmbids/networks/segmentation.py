@@ -21,6 +21,8 @@ MARGIN = 8
 """Voxels around the mask that the network sees, too."""
 SURE = .99
 """Where the background is more probable than this there is no structure."""
+NEGLIGIBLE = .005
+"""Share of a class that is taken for none."""
 SIDED = 30
 """Voxels of a structure on each side, at least, for it to tell where the middle plane is."""
 
@@ -109,15 +111,24 @@ def _two_most_probable(shares, back, within, keep):
     classes, shares_of = np.zeros((2, *background.shape), np.uint8), np.zeros((2, *background.shape), np.float32)
     kept = []
     for number in range(1, len(shares)):
-        share = along_axes(shares[number][within], back)
-        first, second = share > shares_of[0], share > shares_of[1]
+        there, share = _where_it_counts(shares[number][within], back)
+        first, second = share > shares_of[0][there], share > shares_of[1][there]
         for order, volume in ((classes, number), (shares_of, share)):
-            np.copyto(order[1], volume, where=second)
-            np.copyto(order[1], order[0], where=first)
-            np.copyto(order[0], volume, where=first)
+            np.copyto(order[1][there], volume, where=second)
+            np.copyto(order[1][there], order[0][there], where=first)
+            np.copyto(order[0][there], volume, where=first)
         if keep:
-            kept.append(share)
+            kept.append(_embedded(share, background.shape, there))
     return (classes, shares_of, background), kept
+
+
+def _where_it_counts(share, back):
+    """Return the box of the data that a class may be in, and its share there."""
+    counts = share > NEGLIGIBLE
+    box = bounding_box(counts) if counts.any() else (slice(0, 1),) * 3
+    rows = [np.flatnonzero(matrix[:, part].any(axis=1)) for matrix, part in zip(back, box)]
+    there = tuple(slice(found[0], found[-1] + 1) if found.size else slice(0, 0) for found in rows)
+    return there, along_axes(share[box], [matrix[side, part] for matrix, side, part in zip(back, there, box)])
 
 
 def _with(share, number, classes, shares):

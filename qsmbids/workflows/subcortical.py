@@ -4,7 +4,7 @@ from qsmbids.interfaces.atlas import AtlasRegions, RegisterTemplate, ToTemplate
 from qsmbids.interfaces.subcortical import GivenRegions, NetworkRegions, RegionStatistics
 from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
-NETWORK_GB = 2.5
+NETWORK_GB = 1.
 _SAID = {'given': 'Deep nuclei were those of the segmentation {name}',
          'network': 'Deep nuclei were segmented by a convolutional network ({name})',
          'atlas': 'Deep nuclei were those of the atlas {name}, brought to the data by symmetric diffeomorphic '

@@ -12,6 +12,8 @@ from qsmbids.templates import Template, check_engine, find_atlas
 RUNGS = ('given', 'network', 'atlas')
 CHOICES = ('auto', *RUNGS, 'none')
 WEIGHTS = 'dgm'
+# Years. Dice of the large nuclei in simulated heads: .2 to .6 at a month, .6 to .9 at a year (docs/benchmarks.md).
+YOUNGEST = 1.
 # Of one FreeSurfer or FastSurfer subject, the best first.
 _VOLUMES = ('aparc.DKTatlas+aseg.deep.mgz', 'aparc.DKTatlas+aseg.mgz', 'aparc+aseg.mgz', 'aseg.mgz', 'aseg.auto.mgz')
 _IMAGES = ('T1.mgz', 'orig.mgz', 'nu.mgz', 'norm.mgz', 'brain.mgz')
@@ -83,7 +85,7 @@ def choose_source(wanted, derivatives, acquisition, *, bids_dir=None, atlas=None
             if rung == 'given':
                 found = find_given(derivatives, acquisition, bids_dir)
             elif rung == 'network':
-                found = _find_network(acquisition)
+                found = _find_network(acquisition, asked_for=wanted == 'network')
             else:
                 found = _find_atlas(atlas, find_t1w(bids_dir, acquisition))
             return Source(**{**found.__dict__, 'skipped': tuple(skipped)}), tuple(skipped)
@@ -100,9 +102,13 @@ def _find_atlas(atlas, image):
     return Source('atlas', template.name, template.labels, template.table, image, template=template)
 
 
-def _find_network(acquisition):
+def _find_network(acquisition, asked_for):
     if not acquisition.has_phase:
         raise FileError('the network needs a susceptibility map, and there is no phase')
+    if acquisition.age is not None and acquisition.age.years < YOUNGEST and not asked_for:
+        raise FileError(f'the network does not know the heads of infants, and this participant is '
+                        f'{acquisition.age.years:.2g} years old; give regions with -d or --atlas, or ask for it with '
+                        '--subcortical network')
     from qsmbids.networks.shipped import shipped
     shipped(WEIGHTS)
     return Source('network', WEIGHTS)

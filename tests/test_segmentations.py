@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
 
+from qsmbids.ages import Age
 from qsmbids.bids import Acquisition
 from qsmbids.core.labels import BY_NAME, label_rows
 from qsmbids.files import FileError, write_tsv
@@ -78,6 +81,13 @@ def test_what_tables_mean(tmp_path):
         read_table(tmp_path / 'c.tsv')
     with pytest.raises(FileError, match='no number'):
         read_table(table(tmp_path / 'd.tsv', [{'index': 'x', 'name': 'SN_R'}]))
+
+
+@pytest.mark.parametrize('years, wanted, found', ((.4, 'auto', False), (.4, 'network', True), (1.5, 'auto', True)))
+def test_the_network_is_not_asked_for_infants(acquisition, monkeypatch, years, wanted, found):
+    monkeypatch.setattr('qsmbids.networks.shipped.shipped', lambda name: name)
+    source, skipped = choose_source(wanted, {}, replace(acquisition, age=Age(years, 'x')))
+    assert (source is not None) == found and any('0.4 years' in reason for reason in skipped) != found
 
 
 def test_the_ladder_says_why(tmp_path, acquisition, monkeypatch):

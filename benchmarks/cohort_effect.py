@@ -5,9 +5,10 @@
 
 Every second participant is a patient, whose substantia nigra holds 40 ppb more. Each is scanned once (3 T, 4 echoes,
 SNR 40, background of the whole head), some a second time after a new positioning, with other noise. Maps are those of
-the default chain from the phase, with the brain mask that it finds; regions are the true ones. The table has the
-difference of the groups and its size (Cohen's d) in the true and in the computed maps, for each nucleus, and the SD of
-a measurement from the pairs of scans. Results of single scans stay in the folder: a second call goes on from there.
+the default chain from the phase, with the brain mask that it finds. Regions are the true ones, and those that the
+network finds in map, magnitude and R2*, as the program does. The tables have the difference of the groups and its size
+(Cohen's d) in the true and in the computed maps, for each nucleus, and the SD of a measurement from the pairs of scans.
+Results of single scans stay in the folder: a second call goes on from there.
 """
 
 import argparse
@@ -18,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from qsmbids import reconstruct
+from qsmbids.core.echoes import combine_magnitude
 from qsmbids.core.labels import label_named
 from qsmbids.core.statistics import Map, Segmentation, region_statistics
+from qsmbids.networks.segmentation import segment
 from qsmbids.simulation.cohort import draw_participant
 from qsmbids.simulation.head import digital_head
 from qsmbids.simulation.signal import Sequence, rotation, simulate
@@ -60,11 +63,18 @@ def scan(number, repeat, voxel, supersampling):
         return digital_head(size, grid, seed=person.head_seed, pose=pose, iron=person.iron, age=person.age)
     made = simulate(sample, Sequence(shape, affine, ECHO_TIMES, snr=40, supersampling=supersampling),
                     seed=(person.scan_seed + repeat) % 2 ** 31, surround_mm=40)
-    found = reconstruct(np.angle(made.signal), np.abs(made.signal), ECHO_TIMES, b0_tesla=3, affine=affine, threads=1)
-    regions = Segmentation(true_regions(made.labels, affine, pose))
+    magnitude = np.abs(made.signal)
+    found = reconstruct(np.angle(made.signal), magnitude, ECHO_TIMES, b0_tesla=3, affine=affine, threads=1)
+    regions = {'true': true_regions(made.labels, affine, pose),
+               'network': segment(found.chi, found.qsm_mask, (voxel,) * 3, affine=affine,
+                                  magnitude=combine_magnitude(magnitude),
+                                  r2star=found.relaxation.r2star)}
     result = {'group': person.group, 'age': person.age}
-    for name, chi, mask in (('true', made.chi, made.mask), ('computed', found.chi, found.qsm_mask)):
-        rows = region_statistics([Map('chi', chi, 'ppm', name, 'wholebrain')], regions, mask, (voxel,) * 3)
+    maps = {'true': (made.chi, made.mask, 'true'), 'computed': (found.chi, found.qsm_mask, 'true'),
+            'network': (found.chi, found.qsm_mask, 'network')}
+    for name, (chi, mask, kind) in maps.items():
+        rows = region_statistics([Map('chi', chi, 'ppm', name, 'wholebrain')], Segmentation(regions[kind]), mask,
+                                 (voxel,) * 3)
         result[name] = {row['roi']: row['mean_ref-wholebrain'] for row in rows
                         if row['hemi'] == 'B' and not row['erosion_mm'] and row['roi'] in ROIS}
     return result
@@ -101,23 +111,29 @@ def main():
     again = [collect(options.folder, number, 1, *grid) for number in range(1, options.rescans + 1)]
     print(f'{options.participants} participants, {options.voxel:g} mm (heads {options.voxel / grid[1]:g} mm), '
           f'{options.rescans} scanned twice')
-    print('                   true         computed                        SD of a scan, ppb')
-    print('region          diff     d     diff     d  d/true d  slope     all  less the position')
-    for roi in ROIS:
-        (difference, size), (found, found_size) = (effect(first, name, roi) for name in ('true', 'computed'))
-        pairs = [(r['true'][roi], r['computed'][roi]) for r in first]
-        pairs = [pair for pair in pairs if None not in pair]
-        slope = np.polyfit(*np.transpose(pairs), 1)[0]
-        ratio = f'{found_size / size:9.2f}' if roi == 'SubstantiaNigra' else ' ' * 9
-        print(f'{roi:15s} {difference:4.1f} {size:5.2f} {found:8.1f} {found_size:5.2f} {ratio} {slope:6.2f} '
-              f'{noise(first, again, roi, 0):7.1f} {noise(first, again, roi, 1):8.1f}')
+    for kind in ('computed', 'network'):
+        print(f"\n{kind.replace('computed', 'true')} regions")
+        print('                   true         computed                        SD of a scan, ppb')
+        print('region          diff     d     diff     d  d/true d  slope     all  less the position')
+        for roi in ROIS:
+            print_row(first, again, roi, kind)
 
 
-def noise(first, again, roi, truth):
+def print_row(first, again, roi, kind):
+    (difference, size), (found, found_size) = (effect(first, name, roi) for name in ('true', kind))
+    pairs = [(r['true'][roi], r[kind][roi]) for r in first]
+    pairs = [pair for pair in pairs if None not in pair]
+    slope = np.polyfit(*np.transpose(pairs), 1)[0]
+    ratio = f'{found_size / size:9.2f}' if roi == 'SubstantiaNigra' else ' ' * 9
+    print(f'{roi:15s} {difference:4.1f} {size:5.2f} {found:8.1f} {found_size:5.2f} {ratio} {slope:6.2f} '
+          f'{noise(first, again, roi, kind, 0):7.1f} {noise(first, again, roi, kind, 1):8.1f}   n = {len(pairs)}')
+
+
+def noise(first, again, roi, kind, truth):
     """Return the SD of a measurement in ppb; with `truth`, less what the true means change by with the position."""
     changes = []
     for a, b in zip(first, again):
-        ends = [r[name][roi] for r in (b, a) for name in ('computed', 'true')]
+        ends = [r[name][roi] for r in (b, a) for name in (kind, 'true')]
         if None not in ends:
             changes.append(ends[0] - ends[2] - truth * (ends[1] - ends[3]))
     return 1000 * np.sqrt(np.mean(np.square(changes)) / 2)

@@ -16,7 +16,10 @@ from qsmbids.core.grid import bounding_box
 from qsmbids.networks.unetr import STEP, flatten_magnitude, soft_surface
 
 BAND = 5.
-"""How far from the border voxels are judged, voxels."""
+"""How far from the border voxels are judged in training, voxels."""
+BEYOND = .6
+"""How far outside of the first mask they are judged afterwards: it is too large almost always, and in a contrast that
+was not learnt from a bright scalp must not be taken in."""
 WAY = np.arange(-6, 7)
 """Where the magnitude is looked at on the way inwards, voxels from the border."""
 NEAR = np.arange(-2, 3)
@@ -179,10 +182,11 @@ class BorderNetwork(nn.Module):
     def find(self, magnitude, seen, surface):
         """Return the share of brain, as `networks.unetr.MaskNetwork.find` does; far from the border that of the mask."""
         border = find_border(magnitude, seen, surface)
+        places = border.places[:, border.depth[tuple(border.places)] >= -BEYOND]
         share = np.array(surface, np.float32)
-        features, first = border_features(border, border.places), border.first_scores(border.places)
+        features, first = border_features(border, places), border.first_scores(places)
         device = next(self.parameters()).device
         with torch.inference_mode():
             scores = self(*(torch.from_numpy(np.float32(values)).to(device) for values in (features, first)))
-        share[tuple(border.places)] = scores.sigmoid().cpu().numpy()
+        share[tuple(places)] = scores.sigmoid().cpu().numpy()
         return share

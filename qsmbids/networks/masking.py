@@ -4,11 +4,15 @@ import numpy as np
 
 from qsmbids.core.checks import check_voxel_size
 from qsmbids.core.masks import NO_BRAIN, brain_mask, combine_echoes, component, fill_holes
+from qsmbids.core.metrics import dice
 from qsmbids.networks.segmentation import canonical_axes
 from qsmbids.networks.segmenter import along_axes, resampling
 from qsmbids.networks.shipped import shipped
 from qsmbids.networks.unetr import STEP, cut_window, put_window, window_around
 from qsmbids.networks.weights import load_weights
+
+SAME = .9
+"""Overlap of two masks of one brain."""
 
 
 def brain_mask_network(magnitude, voxel_size, *, weights='brainborder', affine=None):
@@ -60,8 +64,8 @@ def mask_with(network, image, voxel_size, affine=None):
     size = [max(int(np.ceil(n * step / STEP)), 1) for n, step in zip(turned.shape, steps)]
     there = [resampling(n, step, m, STEP) for n, step, m in zip(turned.shape, steps, size)]
     coarse = along_axes(turned.astype(np.float32), there)
-    # As in training the first mask is made on the network's own voxels.
-    share = share_of_brain(network, coarse, brain_mask(coarse.clip(0), (STEP,) * 3).astype(np.float32))
+    share = share_of_brain(network, coarse, _first_mask(coarse, along_axes(
+        brain_mask(turned, steps).astype(np.float32), there)).astype(np.float32))
     share = along_axes(share, [resampling(m, STEP, n, step) for n, step, m in zip(turned.shape, steps, size)])
     # What a scanner or another tool has set to zero is no brain.
     mask = (share > .5) & (turned > 0)
@@ -70,6 +74,16 @@ def mask_with(network, image, voxel_size, affine=None):
     found = np.empty(image.shape, bool)
     found.transpose(order)[signs] = fill_holes(component(mask))
     return found
+
+
+def _first_mask(coarse, known):
+    """Return the mask of the network's own voxels, as in training; that of the data's, `known`, where it is another."""
+    known = known > .5
+    try:
+        found = brain_mask(coarse.clip(0), (STEP,) * 3)
+    except ValueError:
+        return known
+    return found if dice(found, known) > SAME else known
 
 
 def share_of_brain(network, image, surface):

@@ -82,3 +82,21 @@ def test_the_field_of_view_is_told_apart_from_what_lies_beyond():
     network = Bright()
     mask_with(network, ellipsoid((40, 40, 30), (STEP,) * 3, (0, 0, 0), (30, 30, 30)).astype(np.float32), (STEP,) * 3)
     assert network.seen[0].shape[1:] == WINDOW and network.seen[0][2].sum() == 40 * 40 * 30
+
+
+@pytest.mark.parametrize('own, used', [(.9, True), (.2, False), (None, False)])
+def test_a_first_mask_that_is_lost_on_coarse_voxels_is_that_of_the_data(monkeypatch, own, used):
+    shape, steps = (60, 70, 60), (2., 2., 2.)
+    image = ellipsoid(shape, steps, (0, 0, 0), (40, 50, 40)).astype(np.float32)
+
+    def find(volume, voxel_size):
+        if voxel_size == (STEP,) * 3:
+            if own is None:
+                raise ValueError('no brain')
+            return volume > (own if used else -1)
+        return volume > .5
+    monkeypatch.setattr(masking, 'brain_mask', find)
+    network = Bright()
+    mask_with(network, image, steps)
+    first = network.seen[0][3] > .5
+    assert .9 < first.sum() * STEP ** 3 / (image.sum() * 8) < 1.1

@@ -4,6 +4,8 @@ from qsmbids.core.methods import MASKING
 from qsmbids.interfaces.masking import BrainMask, UseMask, WidenMask
 from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
+TORCH_GB = .4  # of a small network and what runs it
+
 
 def init_masking_wf(*, voxel_size, voxels, brain_mask=None, method='surface', margin=2.0, threads=1,
                     name='masking_wf'):
@@ -47,6 +49,8 @@ def init_masking_wf(*, voxel_size, voxels, brain_mask=None, method='surface', ma
                              f'[{"; ".join("@" + key for key in MASKING[method].citations)}]')
         source = numeric_node(BrainMask(voxel_size=voxel_size, method=method), 'find_brain', buffers=10, voxels=voxels,
                               threads=threads)
+        if MASKING[method].weights:
+            source._mem_gb += TORCH_GB
         workflow.connect([(inputnode, source, [('magnitude', 'magnitude')])])
     workflow.connect([(source, outputnode, [('mask', 'brain_mask')])])
     if brain_mask or MASKING[method].tight:

@@ -57,7 +57,8 @@ def test_a_mask_of_another_pipeline_gets_its_margin(tmp_path, save, brain, margi
 def test_a_mask_that_ends_with_the_brain_gets_a_margin_and_the_surface_none():
     for method, margin in (('surface', False), ('network', True)):
         workflow = init_masking_wf(voxel_size=VOXEL_SIZE, voxels=1, method=method)
-        assert workflow.get_node('find_brain').inputs.method == method
+        found = workflow.get_node('find_brain')
+        assert found.inputs.method == method and (found.mem_gb > .5) == margin
         assert (workflow.get_node('widen') is not None) == margin == ('2 mm beyond' in workflow.__desc__)
     assert '@smith2002; @billot2023' in workflow.__desc__
 

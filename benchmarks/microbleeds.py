@@ -2,7 +2,7 @@
 
     python benchmarks/microbleeds.py FOLDER --anatomies DIR [--heads 09 10 11 12 code] [--seeds 1] [--chains pdf+tv]
                                      [--gradings rules cmb] [--kinds lesions none] [--voxel 1] [--tesla 3] [--snr 40]
-                                     [--supersampling 2] [--threads 2] [--no-r2star]
+                                     [--supersampling 2] [--threads 2] [--no-r2star] [--no-field]
 
 Heads are label maps (DIR/head_NN.nii.gz, FreeSurfer's ids), deformed, or the parametric one (code); each is scanned
 with lesions (30 microbleeds of a radius of 0.7 to 5 mm and 0.15 to 3 ppm in all regions, and mimics: 8 calcifications,
@@ -58,6 +58,7 @@ def main():
     parser.add_argument('--supersampling', type=int, default=2)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--no-r2star', action='store_true', help='give the detector the susceptibility alone')
+    parser.add_argument('--no-field', action='store_true', help='nor the field, which tells the sign of voids')
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with use_threads(options.threads):
@@ -120,8 +121,8 @@ def make_maps(path, scan, chain, options):
         signal, affine, truth = content['signal'], content['affine'], content['truth']
     made = reconstruct(np.angle(signal), np.abs(signal), ECHO_TIMES, b0_tesla=options.tesla, affine=affine,
                        background=background, inversion=inversion, threads=options.threads)
-    np.savez_compressed(path, chi=made.chi, brain=made.brain_mask, r2star=made.relaxation.r2star, affine=affine,
-                        truth=truth)
+    np.savez_compressed(path, chi=made.chi, brain=made.brain_mask, r2star=made.relaxation.r2star,
+                        field=made.total_field, affine=affine, truth=truth)
     print(f'{path.name}: {time.perf_counter() - start:.0f} s', flush=True)
 
 
@@ -134,11 +135,12 @@ def take_all(paths, grading, options):
     heads = []
     for path in paths:
         with np.load(path) as content:
-            volumes = {name: content[name] for name in ('chi', 'brain', 'r2star', 'affine')}
+            volumes = {name: content[name] for name in ('chi', 'brain', 'r2star', 'field', 'affine')}
             truth = json.loads(str(content['truth']))
         start = time.perf_counter()
         census = find_microbleeds(volumes['chi'], volumes['brain'], volumes['affine'], classify=classify,
-                                  r2star=None if options.no_r2star else volumes['r2star'])
+                                  r2star=None if options.no_r2star else volumes['r2star'],
+                                  field=None if options.no_field else volumes['field'])
         heads.append((list(census.lesions), truth, time.perf_counter() - start))
     return heads
 

@@ -49,6 +49,8 @@ def build_parser():
     microbleeds.add_argument('--mask', type=Path, required=True, help='the brain, not eroded')
     microbleeds.add_argument('--r2star', type=Path, help='R2* in 1/s')
     microbleeds.add_argument('--swi', type=Path, help='susceptibility-weighted image, in the place of --r2star')
+    microbleeds.add_argument('--field', type=Path, help='total field in ppm, which tells the sign of lesions without '
+                             'signal')
     microbleeds.add_argument('--dseg', type=Path, help='label map of the deep nuclei; indices as in the TSV beside it, '
                                                        "FreeSurfer's without one")
     microbleeds.add_argument('--grading', default='cmb', metavar='rules|WEIGHTS',
@@ -248,7 +250,7 @@ def run_microbleeds(options):
     if not any(inputs.values()):
         raise ValueError('give --chi, or --r2star or --swi without it')
     graded, classify = grading(None if options.grading == 'rules' else options.grading, options.chi)
-    census = take_census(options.mask, regions=options.dseg, **inputs, classify=classify)
+    census = take_census(options.mask, regions=options.dseg, field=options.field, **inputs, classify=classify)
 
     def name(suffix, extension):
         return options.output.with_name(f'{options.output.name}_{suffix}{extension}')

@@ -57,6 +57,8 @@ class Blob:
     nucleus : str or None
     above_nucleus : float or None
         Peak over the median of that nucleus.
+    moment : tuple of float, or None
+        Of a void: its moment and the SD of that, ppm mm^3, as the field around tells it.
 
     References
     ----------
@@ -91,6 +93,7 @@ class Blob:
     decay: float | None
     nucleus: str | None
     above_nucleus: float | None
+    moment: tuple | None = None
 
 
 @dataclass(frozen=True)

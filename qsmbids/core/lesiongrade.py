@@ -71,7 +71,7 @@ def judge(blob, amplitude=1.):
     score = float(np.prod(list(marks.values())))
     tube = 1 - min(marks[name] for name in ('blobness', 'elongation', 'tail'))
     tube *= float(np.prod([marks[name] for name in ('contrast', 'noise', 'edge')]))
-    if blob.source != 'chi':
+    if not has_sign(blob):
         score, tube = min(score, MOST_UNSIGNED), min(tube, MOST_UNSIGNED)
     if blob.sign < 0:
         return 'calcification', score
@@ -110,6 +110,11 @@ def grade(blobs, amplitude, steps, shares=None):
     return [_by_network(blob, *ruled, *map(float, share[:2])) for blob, ruled, share in zip(blobs, judged, shares)]
 
 
+def has_sign(blob):
+    """Return whether the sign of the susceptibility is known: seen in the map, or told by the field around a void."""
+    return blob.source == 'chi' or blob.moment is not None
+
+
 def decay_mark(blob):
     """Return by what to multiply the score of a blob whose R2* is not what its susceptibility would make it.
 
@@ -124,6 +129,8 @@ def decay_mark(blob):
 def _by_network(blob, ruled, score, bleed, stone):
     if blob.source == 'chi':
         bleed, stone = (bleed, 0.) if blob.sign > 0 else (0., stone)
+    elif has_sign(blob):  # the network has not seen the field: it tells that there is a lesion
+        bleed, stone = (bleed + stone, 0.) if blob.sign > 0 else (0., bleed + stone)
     else:
         bleed, stone = min(bleed, MOST_UNSIGNED), min(stone, MOST_UNSIGNED)
     if max(bleed, stone) < LISTED:

@@ -29,8 +29,10 @@ COLUMNS = {
     'chi_peak': ('Largest susceptibility, of the sign of the lesion, in the map as it is', 'ppm'),
     'chi_mean': ('Mean susceptibility of the region, in the map as it is', 'ppm'),
     'chi_contrast': ('chi_peak less the median of the ring of tissue around', 'ppm'),
-    'moment_ppm_mm3': ('Susceptibility over that ring, summed up to 2 mm beyond the rim', 'ppm mm3'),
-    'moment_error_ppm_mm3': ('SD of it by the noise of the ring; without errors of the inversion', 'ppm mm3'),
+    'moment_ppm_mm3': ('Susceptibility over that ring, summed up to 2 mm beyond the rim; of a void, that of the dipole '
+                       'which its field is', 'ppm mm3'),
+    'moment_error_ppm_mm3': ('SD of it by the noise of the ring, or of the field; without errors of the inversion',
+                             'ppm mm3'),
     'r2star_contrast': ('Mean R2* of the region less the median of the ring', '1/s'),
     'parenchyma': ('Share of the ring that is tissue', None),
     'mars_region': ('Region of the MARS scale as far as the segmentation tells', None),
@@ -39,8 +41,8 @@ COLUMNS = {
     'bombs_size': ('<5 mm or >=5 mm, by diameter_mm', None),
     'deep_nucleus': ('Nucleus of the segmentation that it lies in', None),
     'dist_to_edge_mm': ('Distance to the edge of the mask', 'mm'),
-    'seen_in': ('chi; void: in R2* where the susceptibility is not known; darkness: in R2* or a weighted image alone, '
-                'of unknown sign', None),
+    'seen_in': ('chi; void: in R2* where the susceptibility is not known, with the sign of its field if that is given; '
+                'darkness: in R2* or a weighted image alone, of unknown sign', None),
     'low_confidence': ('yes: voxels longer than twice their width, or the core is not known in the susceptibility',
                        None),
 }

@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from qsmbids.core.blobshape import grow_region, sum_moment
 from qsmbids.core.checks import check_mask, check_same_shape
-from qsmbids.core.dipole import voxel_size_of
+from qsmbids.core.dipole import b0_direction, voxel_size_of
 from qsmbids.core.grid import move_points
 from qsmbids.core.lesioncandidates import Scene, find_candidates
+from qsmbids.core.lesionfield import with_moments
 from qsmbids.core.lesiongrade import LEAST_KNOWN, LISTED, POSSIBLE, grade
 from qsmbids.core.lesionplaces import place_lesions
 from qsmbids.core.lesiontable import lesion_row
@@ -49,7 +50,7 @@ class Census:
         return np.isin(self.labels, counted)
 
 
-def find_microbleeds(chi, mask, affine, *, r2star=None, regions=None, classify=None):
+def find_microbleeds(chi, mask, affine, *, r2star=None, regions=None, field=None, classify=None):
     """Find microbleeds, calcifications and what is taken for them.
 
     Parameters
@@ -66,6 +67,8 @@ def find_microbleeds(chi, mask, affine, *, r2star=None, regions=None, classify=N
         1/s, or what :func:`darkness_of` makes of a weighted image.
     regions : ndarray of int, shape (nx, ny, nz), optional
         Indices of :mod:`qsmbids.core.labels`.
+    field : ndarray, shape (nx, ny, nz), optional
+        Total field, ppm: it tells the sign and the moment of lesions without signal.
     classify : callable, optional
         ``classify(scene, blobs)``, the probabilities that each is a microbleed, a calcification or neither, shape
         (n, 3), as :func:`qsmbids.networks.lesions.lesion_classifier` gives it. Rules judge without it, and where there
@@ -83,14 +86,17 @@ def find_microbleeds(chi, mask, affine, *, r2star=None, regions=None, classify=N
     if chi is None and r2star is None:
         raise ValueError('chi and r2star are None, one of them must be given')
     affine, mask = np.asarray(affine, float), check_mask(mask)
-    given = {'chi': chi, 'r2star': r2star, 'regions': regions}
+    given = {'chi': chi, 'r2star': r2star, 'regions': regions, 'field': field}
     check_same_shape(mask=mask, **{name: volume for name, volume in given.items() if volume is not None})
     brain = ndimage.binary_fill_holes(mask)
     scene = Scene.of(chi, brain, voxel_size_of(affine), r2star, regions)
     blobs = find_candidates(scene)
     shares = None if classify is None or chi is None else classify(scene, blobs)
-    graded = [(kind, score, blob) for (kind, score), blob
-              in zip(grade(blobs, scene.amplitude, scene.grid.steps, shares), blobs) if score >= LISTED]
+    grades = grade(blobs, scene.amplitude, scene.grid.steps, shares)
+    if field is not None:
+        blobs = with_moments(scene, blobs, [score >= LISTED for _, score in grades], field, b0_direction(affine))
+        grades = grade(blobs, scene.amplitude, scene.grid.steps, shares)
+    graded = [(kind, score, blob) for (kind, score), blob in zip(grades, blobs) if score >= LISTED]
     graded.sort(key=lambda found: (found[0] != 'cmb', found[0], -found[1]))
     return _census(graded[:MOST], scene, affine, brain, regions)
 
@@ -135,7 +141,7 @@ def _census(graded, scene, affine, brain, regions):
     places = place_lesions(points, brain, affine, regions)
     rows, scores = [], np.zeros(len(graded) + 1, np.float32)
     for number, ((kind, score, blob), point, place) in enumerate(zip(graded, points, places), 1):
-        moment = (None, None)
+        moment = blob.moment or (None, None)
         if blob.source == 'chi':
             moment = sum_moment(scene.chi, scene.brain, labels, number, blob.centre, blob.radius,
                                 blob.sign * blob.ring, blob.spread, blob.ring_voxels, grid.steps)

@@ -51,7 +51,7 @@ def grading(weights, chi):
     return {'Grading': f'network {weights}', 'WeightsSHA256': sha256(shipped(weights))}, lesion_classifier(weights)
 
 
-def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, classify=None):
+def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, field=None, classify=None):
     """Return the census of NIfTI files on one grid.
 
     Parameters
@@ -60,6 +60,8 @@ def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, cla
         Brain.
     chi, r2star, weighted : path, optional
         Susceptibility; R2* or, in its place, a weighted image.
+    field : path, optional
+        Total field in ppm, which tells the sign of lesions without signal.
     regions : path, optional
         Label map; its indices are those of the TSV beside it, or else FreeSurfer's.
     classify : callable, optional
@@ -71,7 +73,8 @@ def take_census(mask, *, chi=None, r2star=None, weighted=None, regions=None, cla
         If a file cannot be read or lies on another grid.
     """
     volumes = {}
-    for name, path in (('chi', chi), ('r2star', r2star or weighted), ('regions', regions)):
+    for name, path in (('chi', chi), ('r2star', r2star or weighted), ('regions', regions),
+                       ('field', field)):
         if path:
             check_map(path, mask)
             volumes[name], _ = repair_nonfinite(load_array(path))
@@ -124,6 +127,7 @@ class FindMicrobleedsInputSpec(NumericInputSpec):
     other_chi = File(exists=True, desc='of another software, in the place of chi')
     r2star = File(exists=True, desc='1/s')
     regions = File(exists=True, desc='indices of the table of labels')
+    field = File(exists=True, desc='total field, ppm')
     weights = traits.Str(desc='of the network that grades; rules without')
 
 
@@ -153,7 +157,7 @@ class FindMicrobleeds(NumericInterface):
         said, classify = grading(given(chosen.weights), images.get('chi'))
         census = find_microbleeds(load_array(images['chi']) if 'chi' in images else None, mask, affine, regions=regions,
                                   r2star=load_array(images['r2star']) if 'r2star' in images else None,
-                                  classify=classify)
+                                  field=load_array(chosen.field) if given(chosen.field) else None, classify=classify)
         self._results |= write_census(
             census, lambda suffix, extension: folder / f'{suffix}{extension.removesuffix(".gz")}', chosen.mask)
         counts = {row['region']: row for row in count_lesions(census.lesions, census.located) if row['class'] == 'cmb'}

@@ -400,6 +400,9 @@ def _add_microbleeds(workflow, acquisition, microbleed_wf, relaxometry_wf):
             workflow.connect([(node('qsm_wf'), microbleed_wf, [(('outputnode.chi', _pick, 0), 'inputnode.chi')])])
         if relaxometry_wf is not None:
             workflow.connect([(relaxometry_wf, microbleed_wf, [('outputnode.r2star', 'inputnode.r2star')])])
+    if acquisition.has_phase:
+        workflow.connect([(node('field_wf'), holder, [
+            ('outputnode.field', f'{prefix.removesuffix("outputnode")}inputnode.field')])])
     workflow.connect([
         (holder, node('ds_wf'), [(f'{prefix}.{name}', f'inputnode.cmb_{name}') for name in (*FILES, 'metadata')]),
         (holder, node('draw'), [(f'{prefix}.lesions', 'lesions')]),

@@ -25,6 +25,8 @@ def init_microbleed_wf(*, voxels, grading='network', chi_map=None, threads=1, na
         One of them at least.
     regions
         Optional; indices of :mod:`qsmbids.core.labels`.
+    field
+        Optional; total field, ppm, which tells the sign of lesions without signal.
 
     Outputs
     -------
@@ -39,7 +41,7 @@ def init_microbleed_wf(*, voxels, grading='network', chi_map=None, threads=1, na
     workflow.__desc__ = ('Microbleeds and calcifications were found as extrema of the Laplacian of Gaussian of the '
                          f'{looked_at} and graded by {by} after those for readers [@greenberg2009]; this is for '
                          'research use only and no diagnosis.')
-    inputnode = fields('brain_mask', 'chi', 'r2star', 'regions', name='inputnode')
+    inputnode = fields('brain_mask', 'chi', 'r2star', 'regions', 'field', name='inputnode')
     outputnode = fields(*FILES, 'metadata', 'metrics', name='outputnode')
     find = numeric_node(FindMicrobleeds(), 'find', buffers=22, voxels=voxels, threads=threads)
     if grading == 'network':
@@ -47,6 +49,7 @@ def init_microbleed_wf(*, voxels, grading='network', chi_map=None, threads=1, na
     if chi_map:
         find.inputs.other_chi = str(chi_map)
     workflow.connect([
-        (inputnode, find, [('brain_mask', 'mask'), ('chi', 'chi'), ('r2star', 'r2star'), ('regions', 'regions')]),
+        (inputnode, find, [('brain_mask', 'mask'), ('chi', 'chi'), ('r2star', 'r2star'), ('regions', 'regions'),
+                           ('field', 'field')]),
         (find, outputnode, [(name, name) for name in (*FILES, 'metadata', 'metrics')])])
     return workflow

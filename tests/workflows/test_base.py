@@ -134,6 +134,15 @@ def test_microbleeds_are_looked_for_in_a_map_of_another_software(acquisition, bu
         assert any(str(path) in note for note in nodes['assess'].metadata_notes)
 
 
+@pytest.mark.parametrize('subcortical', ['auto', 'none'])
+def test_the_field_tells_the_sign_of_lesions_without_signal(acquisition, build, subcortical):
+    for kind in kinds(*acquisition):
+        graph = build([kind], subcortical=subcortical)[0]._create_flat_graph()
+        given = next(node for node in graph.nodes() if 'microbleed_wf' in node.fullname and node.name == 'inputnode')
+        ports = [port for _, _, data in graph.in_edges(given, data=True) for _, port in data['connect']]
+        assert ('field' in ports) == kind.has_phase
+
+
 def test_threads_are_no_part_of_a_result(acquisition, build, tmp_path):
     hashes = []
     for threads in (1, 2):

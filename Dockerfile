@@ -31,11 +31,14 @@ RUN python3 -m venv /opt/qsmbids \
       -c /src/constraints.txt /src \
  && pip uninstall --yes pip setuptools
 # Bytecode is checked against no source: a read-only image cannot compile again, and dates may change on the way.
+# torch has 200 MB of headers and tests, some of them for a later Python.
 RUN find /opt/qsmbids/lib -type d -name tests -prune -exec rm -rf {} + \
- && python -m compileall -q --invalidation-mode unchecked-hash /opt/qsmbids/lib
-# A real run fills the caches: every kernel is compiled here, none on the user's machine.
+ && rm -rf /opt/qsmbids/lib/python3*/site-packages/torch/include /opt/qsmbids/lib/python3*/site-packages/torch/test \
+ && find /opt/qsmbids/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete \
+ && python -m compileall -q --invalidation-mode unchecked-hash -x '/torch/testing/_internal/' /opt/qsmbids/lib
+# A real run fills the caches: every kernel is compiled here, none on the user's machine. Networks have none.
 RUN qsmbids /src/data/testbids /tmp/out participant --participant-label 01 02 03 -w /tmp/work \
-      --inversion $(python -c 'from qsmbids.core.methods import INVERSION; print(*INVERSION)') \
+      --inversion $(python -c 'from qsmbids.core.methods import INVERSION as I; print(*(n for n in I if not I[n].weights))') \
  && chmod -R a+rX /opt/qsmbids
 
 FROM base

@@ -75,3 +75,11 @@ def test_importing_the_package_is_light():
     code = ('import sys, qsmbids; print(sorted({"nipype", "bids", "torch", "matplotlib", "numpy"} & set(sys.modules)))')
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
                           check=True).stdout.strip() == '[]'
+
+
+def test_no_command_looks_for_its_kernels_before_their_cache_has_a_place():
+    """In a read-only image numba fails as soon as a kernel is defined whose cache cannot be written."""
+    modules = [f'qsmbids.cli.{path.stem}' for path in (PACKAGE / 'cli').glob('*.py')]
+    code = f'import importlib, sys; [importlib.import_module(name) for name in {modules}]; print("numba" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                          check=True).stdout.strip() == 'False'

@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from qsmbids.files import FileError
+from qsmbids.files import FileError, cannot_write
 
 CACHES = ('MPLCONFIGDIR', 'NUMBA_CACHE_DIR')
 PACKAGE = Path(__file__).resolve().parents[1] / 'core'
@@ -39,7 +39,7 @@ def prepare_environment(work_dir, clean=False):
     os.environ['NIPYPE_NO_ET'] = os.environ['NO_ET'] = '1'
 
 
-def run_command(name, work):
+def run_command(name, work, beside=None):
     """Call ``work()`` where caches have a place, and return its exit code: 1, and a message, if a file is wrong.
 
     Parameters
@@ -48,14 +48,23 @@ def run_command(name, work):
         What messages begin with.
     work : callable
         Returns an exit code, or None for 0.
+    beside : path, optional
+        Folder that can be written, where temporary files perhaps cannot.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix='qsmbids-') as folder:
+        with _temporary_folder(beside) as folder:
             provide_writable_places(folder)
             return work() or 0
     except (FileError, ValueError) as error:
         print(f'{name}: {error}', file=sys.stderr)
         return 1
+
+
+def _temporary_folder(beside):
+    try:
+        return tempfile.TemporaryDirectory(prefix='.qsmbids-', dir=beside)
+    except OSError as error:
+        raise cannot_write(beside or 'the folder for temporary files (TMPDIR)', error) from None
 
 
 def provide_writable_places(folder):

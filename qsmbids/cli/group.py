@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 
 from qsmbids import __version__
-from qsmbids.files import FileError, describe, read_json, write_table
-from qsmbids.reports.cohort import read_participants, write_group_regions
-from qsmbids.reports.group import write_group_page
-from qsmbids.reports.microbleeds import write_group_microbleeds
+from qsmbids.cli.environment import run_command
+from qsmbids.files import describe, read_json, write_table
 from qsmbids.reports.status import IDENTITY, STATE, folder_of, latest_states
 
 _IDENTITY = IDENTITY | STATE | {'reason': 'Why it is not complete'}
@@ -37,17 +35,20 @@ def run(config):
     if not rows:
         print(f'qsmbids: {output_dir}: no logs/status-*.tsv there; run the participant level first', file=sys.stderr)
         return 65
-    try:
-        write_group_quality(output_dir, rows)
-        tables = write_group_regions(output_dir, rows, config.bids_dir, config.longitudinal)
-        tables += write_group_microbleeds(output_dir, rows)
-        page = write_group_page(output_dir, __version__, read_participants(config.bids_dir)[0])
-    except FileError as error:
-        print(f'qsmbids: {error}', file=sys.stderr)
-        return 1
+    return run_command('qsmbids', lambda: _write_all(config, output_dir, rows), beside=output_dir)
+
+
+def _write_all(config, output_dir, rows):
+    # These import kernels, whose cache must have a place before.
+    from qsmbids.reports.cohort import read_participants, write_group_regions
+    from qsmbids.reports.group import write_group_page
+    from qsmbids.reports.microbleeds import write_group_microbleeds
+    write_group_quality(output_dir, rows)
+    tables = write_group_regions(output_dir, rows, config.bids_dir, config.longitudinal)
+    tables += write_group_microbleeds(output_dir, rows)
+    page = write_group_page(output_dir, __version__, read_participants(config.bids_dir)[0])
     print(f'qsmbids: {len(rows)} acquisitions in {output_dir / "group_qc.tsv"}, {", ".join(tables)}\n'
           f'Open {page}')
-    return 0
 
 
 def write_group_quality(output_dir, rows):

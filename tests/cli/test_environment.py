@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from qsmbids.cli.environment import prepare_environment, provide_writable_places
+from qsmbids.cli.environment import prepare_environment, provide_writable_places, run_command
 
 
 @pytest.fixture
@@ -78,3 +78,14 @@ def test_clean_empties_the_work_directory_and_follows_no_link(tmp_path, monkeypa
     (work / 'link').symlink_to(elsewhere)
     prepare_environment(work, clean=True)
     assert list(work.iterdir()) == [] and (elsewhere / 'kept').exists()
+
+
+def test_a_command_has_its_places_in_a_folder_that_can_be_written(sealed):
+    places = []
+    assert run_command('command', lambda: places.append(os.environ['NUMBA_CACHE_DIR']), beside=sealed) == 0
+    assert places[0].startswith(str(sealed)) and not any(sealed.iterdir())
+
+
+def test_a_command_without_any_place_says_so(sealed, capsys):
+    assert run_command('command', lambda: None) == 1
+    assert 'command: the folder for temporary files (TMPDIR): cannot be written' in capsys.readouterr().err

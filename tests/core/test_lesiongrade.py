@@ -13,7 +13,8 @@ def blob(**changed):
     """A plain microbleed."""
     features = dict(source='chi', sign=1, seed=np.array([20, 20, 20]), centre=np.array([20., 20., 20.]), contrast=.6,
                     spread=.02, diameter=4., voxels=33, sphericity=.9, elongation=1.1, tail=1.2, open=False, blobness=.8,
-                    parenchyma=1., known=1., edge=12., decay=40., nucleus=None, above_nucleus=None)
+                    parenchyma=1., known=1., edge=12., decay=40., nucleus=None, above_nucleus=None,
+                    moment=None)
     return SimpleNamespace(**features | changed)
 
 
@@ -56,6 +57,8 @@ def test_deep_lesions_are_kept():
 
 def test_what_only_decay_shows_is_possible_at_most():
     assert judge(blob(source='void')) == judge(blob(source='darkness')) == ('cmb', MOST_UNSIGNED)
+    assert judge(blob(source='void', moment=(50., 2.))) == ('cmb', 1.)
+    assert judge(blob(source='void', sign=-1, moment=(-50., 2.))) == ('calcification', 1.)
 
 
 def test_thresholds_go_with_the_amplitude_of_the_map():

@@ -38,20 +38,21 @@ class WorkerPool(MultiProcPlugin):
     def __init__(self, plugin_args=None):
         super().__init__(plugin_args=plugin_args)
         self._finished = threading.Event()
-        self.pool.shutdown(wait=False)  # it has started no worker yet
-        self.pool = self._new_pool()
+        self.pool.shutdown(wait=False)  # it has started no worker yet, and each run has its own
 
     def _new_pool(self):
         return ProcessPoolExecutor(self.processors, mp_context=start_server(), initializer=_start_worker,
                                    initargs=(self._cwd, logging.getLogger('nipype').level))
 
     def run(self, graph, config, updatehash=False):
+        self.pool = self._new_pool()
         gc.collect()
         gc.freeze()  # what was imported is no garbage
         try:
             super().run(graph, config, updatehash=updatehash)
         finally:
             gc.unfreeze()
+            self.pool.shutdown(wait=False, cancel_futures=True)
 
     def _send_procs_to_workers(self, updatehash=False, graph=None):
         done = np.count_nonzero(self.proc_done)

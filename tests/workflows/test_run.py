@@ -70,6 +70,17 @@ def test_a_killed_worker_fails_its_node_and_the_rest_goes_on(workflow, tmp_path)
     assert len(finished) >= 3
 
 
+@pytest.mark.parametrize('nprocs', [1, 2])
+def test_one_batch_after_another(tmp_path, workflow, nprocs):
+    """A cohort is taken in batches by one plugin; the first has a failure."""
+    plugin, arguments = make_plugin(nprocs=nprocs, memory_gb=1)
+    for number in range(3):
+        batch = pe.Workflow(f'batch{number}', base_dir=str(tmp_path))
+        batch.add_nodes([node(double, f'good{number}', x=number), node(fail, 'bad', x=1)][:2 if number == 0 else 1])
+        assert bool(run_workflow(batch, plugin, arguments)) == (number == 0)
+        assert (tmp_path / f'batch{number}' / f'good{number}' / f'result_good{number}.pklz').is_file()
+
+
 def test_waiting_for_a_worker_takes_no_time(workflow):
     workflow.add_nodes([node(occupy, 'long', seconds=3)])
     plugin, arguments = make_plugin(nprocs=2, memory_gb=1)

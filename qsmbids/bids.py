@@ -559,11 +559,17 @@ def find_r2_map(derivatives, acquisition):
         place = Path(folder) / Path(acquisition.path('R2map')).parent
         for stem in dict.fromkeys((acquisition.name, session)):
             for suffix in ('R2map', 'T2map'):
-                found = [path for kind in ('', '_desc-*') for extension in ('.nii.gz', '.nii')
-                         for path in sorted(place.glob(f'{stem}{kind}_{suffix}{extension}'))]
+                found = sum(_plain_and_described(place, stem, suffix), [])
                 if found:
                     return str(found[0])
     return None
+
+
+def _plain_and_described(folder, stem, suffix):
+    """Return the images of a folder without and with ``desc-``, two lists, each compressed ones first, by name."""
+    return [[path for extension in ('.nii.gz', '.nii')
+             for path in sorted(folder.glob(f'{stem}{described}_{suffix}{extension}'))]
+            for described in ('', '_desc-*')]
 
 
 def find_chi_map(derivatives, acquisition):
@@ -583,9 +589,7 @@ def find_chi_map(derivatives, acquisition):
     """
     for folder in derivatives.values():
         place = Path(folder) / Path(acquisition.path('Chimap')).parent
-        for kind in ('', '_desc-*'):
-            found = [path for extension in ('.nii.gz', '.nii')
-                     for path in place.glob(f'{acquisition.name}{kind}_Chimap{extension}')]
+        for found in _plain_and_described(place, acquisition.name, 'Chimap'):
             whole = [path for path in found if not path.name.split('_Chimap')[0].endswith(('positive', 'negative'))]
             if whole:
                 return str(min(whole))

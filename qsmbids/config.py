@@ -69,12 +69,17 @@ class Config:
     notrack: bool = False
 
     @property
-    def uses_networks(self):
-        """Whether a step may be done by a network."""
+    def weights(self):
+        """The trained weights that the methods cannot do without, a list."""
         methods = (MASKING[self.mask_method], BACKGROUND[self.background],
                    *(INVERSION[name] for name in self.inversion))
+        return [method.weights for method in methods if method.weights]
+
+    @property
+    def uses_networks(self):
+        """Whether a step may be done by a network."""
         return (self.subcortical in ('auto', 'network') or self.microbleeds and self.microbleed_grading == 'network'
-                or any(method.weights for method in methods))
+                or bool(self.weights))
 
     def to_toml(self):
         """Return the settings as TOML text, unset ones left out."""

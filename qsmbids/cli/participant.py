@@ -307,12 +307,9 @@ class _Run:
 
 def _check_weights(config):
     """Raise FileError unless the networks that will run have their weights, before anything is computed."""
-    from qsmbids.core.methods import BACKGROUND, INVERSION, MASKING
     from qsmbids.networks.shipped import shipped
-    for method in (MASKING[config.mask_method], BACKGROUND[config.background],
-                   *(INVERSION[name] for name in config.inversion)):
-        if method.weights:
-            shipped(method.weights)
+    for name in config.weights:
+        shipped(name)
 
 
 def _check_templates(config):

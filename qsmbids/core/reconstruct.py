@@ -159,12 +159,10 @@ def reconstruct(phase, magnitude, echo_times, *, b0_tesla, affine=None, voxel_si
         echoes = prepare_echoes(magnitude, phase, phase_units=phase_units, manufacturer=manufacturer,
                                 phase_sign=phase_sign)
         several = echoes.magnitude.shape[3] > 1
-        if mask is None:
-            brain = region = find_brain(mask_method, echoes.magnitude, voxel_size, affine)
-        else:
-            brain = np.asarray(mask, bool)
-        if mask is not None or MASKING[mask_method].tight:
-            region = widen_mask(brain, voxel_size, mask_margin)
+        brain = np.asarray(mask, bool) if mask is not None \
+            else find_brain(mask_method, echoes.magnitude, voxel_size, affine)
+        tight = mask is not None or MASKING[mask_method].tight
+        region = widen_mask(brain, voxel_size, mask_margin) if tight else brain
         field = total_field(echoes.phase, echoes.magnitude, echo_times, region, voxel_size,
                             center_frequency(b0_tesla, imaging_frequency_mhz),
                             offset=phase_offset if several else 'none', unwrapping=unwrapping, fit=echo_fit,

@@ -12,7 +12,7 @@ import numpy as np
 from qsmbids.files import write_atomically
 from qsmbids.networks.border import border_features, find_border
 from qsmbids.training.masks import mask_head, mask_sample, mask_window
-from qsmbids.training.streams import BlockStream
+from qsmbids.training.streams import BlockStream, head_pool
 
 FIRST = 16            # magnitudes that are there for the first block; as many more come with each
 KEPT = 4096           # voxels of a magnitude that are kept
@@ -43,15 +43,16 @@ class BorderStream(BlockStream):
 
     def __init__(self, anatomies, seed, *, shapes=4, parametric=2, magnitudes=1500, looks=64, batch=4096, cache=None):
         paths = [str(path) for path in anatomies] + [None] * parametric
-        heads = [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(paths)]
-        super().__init__(make_border_block, (heads, seed, magnitudes, looks, cache), looks * DRAWN, 'voxels', batch)
+        super().__init__(make_border_block, (head_pool(paths, seed, shapes), seed, magnitudes, looks, cache),
+                         looks * DRAWN, 'voxels', batch)
 
 
 def make_border_block(heads, seed, magnitudes, looks, cache, block):
     """Return the voxels of a block, in random order: features (float16), first, share."""
     rng = np.random.Generator(np.random.PCG64([seed, block]))
     known = min(FIRST * (block + 1), magnitudes)
-    drawn = [border_voxels(heads[number % len(heads)], seed, number, cache) for number in rng.integers(known, size=looks)]
+    drawn = [border_voxels(heads[number % len(heads)], seed, number, cache)
+             for number in rng.integers(known, size=looks)]
     chosen = [rng.integers(KEPT, size=DRAWN) for _ in drawn]
     order = rng.permutation(looks * DRAWN)
     return {name: np.concatenate([found[name][some] for found, some in zip(drawn, chosen)])[order] for name in drawn[0]}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from qsmbids.training.labelled import labelled_patch, measured, simulated
-from qsmbids.training.streams import SHORTEST, BlockStream
+from qsmbids.training.streams import SHORTEST, BlockStream, head_pool
 
 MEASURED_ENDING = '_chi.nii.gz'
 FIRST = 4
@@ -44,7 +44,7 @@ class LabelledStream(BlockStream):
         paths = [str(path) for path in anatomies]
         maps = [path.removesuffix(MEASURED_ENDING) for path in paths if path.endswith(MEASURED_ENDING)]
         heads = [path for path in paths if not path.endswith(MEASURED_ENDING)] or [None]
-        pool = [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(heads)]
+        pool = head_pool(heads, seed, shapes)
         super().__init__(
             make_labelled_block,
             (pool, maps, seed, tuple(structures), patch, patches, share, begin, tuple(voxel_size)),

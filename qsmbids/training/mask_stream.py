@@ -4,7 +4,7 @@ import numpy as np
 
 from qsmbids.networks.unetr import WINDOW
 from qsmbids.training.masks import mask_head, mask_sample, mask_window
-from qsmbids.training.streams import BlockStream
+from qsmbids.training.streams import BlockStream, head_pool
 
 FIRST = 6
 """Heads that are there for the first block; as many more come with each."""
@@ -37,9 +37,9 @@ class MaskStream(BlockStream):
     def __init__(self, anatomies, seed, *, shapes=4, parametric=2, size=WINDOW, samples=24, passes=2, batch=2,
                  cache=None):
         paths = [str(path) for path in anatomies] + [None] * parametric
-        pool = [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(paths)]
-        super().__init__(make_mask_block, (pool, seed, tuple(size), samples, passes, cache), samples * passes, 'samples',
-                         batch)
+        super().__init__(
+            make_mask_block, (head_pool(paths, seed, shapes), seed, tuple(size), samples, passes, cache),
+            samples * passes, 'samples', batch)
 
 
 def make_mask_block(pool, seed, size, samples, passes, cache, block):

@@ -31,6 +31,11 @@ KINDS = 'heads', 'shapes', 'fields'
 TARGETS = 'chi', 'field', 'local', 'direct'
 
 
+def head_pool(paths, seed, shapes):
+    """Return heads, each a label map (None: the parametric head) and a seed; all of them in one shape, then the next."""
+    return [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(paths)]
+
+
 class BlockStream:
     """Batches of blocks: what is common to all streams.
 

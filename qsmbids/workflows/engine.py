@@ -25,7 +25,7 @@ def fields(*names, name):
     return pe.Node(IdentityInterface(fields=list(names), mandatory_inputs=False), name=name)
 
 
-def numeric_node(interface, name, *, buffers, voxels, threads=1):
+def numeric_node(interface, name, *, buffers, voxels, threads=1, network_gb=0.):
     """Return a node for a numerical interface that states its needs.
 
     Parameters
@@ -38,8 +38,10 @@ def numeric_node(interface, name, *, buffers, voxels, threads=1):
         Voxels of one volume.
     threads : int
         Threads that it uses.
+    network_gb : float
+        What a network and the library that runs it take beside the volumes.
     """
     if hasattr(interface.inputs, 'num_threads'):
         interface.inputs.num_threads = threads
     # What a worker process takes before any data: the interpreter, numpy, scipy, numba, nipype.
-    return pe.Node(interface, name=name, mem_gb=0.3 + buffers * voxels * 4e-9, n_procs=threads)
+    return pe.Node(interface, name=name, mem_gb=0.3 + network_gb + buffers * voxels * 4e-9, n_procs=threads)

@@ -2,9 +2,10 @@
 
 from qsmbids.core.methods import MASKING
 from qsmbids.interfaces.masking import BrainMask, UseMask, WidenMask
+from qsmbids.reports.methods import cite
 from qsmbids.workflows.engine import DescribedWorkflow, fields, numeric_node
 
-TORCH_GB = .4  # of a small network and what runs it
+NETWORK_GB = .4
 
 
 def init_masking_wf(*, voxel_size, voxels, brain_mask=None, method='surface', margin=2.0, threads=1,
@@ -45,12 +46,9 @@ def init_masking_wf(*, voxel_size, voxels, brain_mask=None, method='surface', ma
         source = numeric_node(UseMask(mask=brain_mask), 'use_mask', buffers=2, voxels=voxels)
         workflow.connect([(inputnode, source, [('magnitude', 'like')])])
     else:
-        workflow.__desc__ = (f'The brain was extracted from the magnitude by {MASKING[method].title} '
-                             f'[{"; ".join("@" + key for key in MASKING[method].citations)}]')
+        workflow.__desc__ = f'The brain was extracted from the magnitude by {cite(MASKING[method])}'
         source = numeric_node(BrainMask(voxel_size=voxel_size, method=method), 'find_brain', buffers=10, voxels=voxels,
-                              threads=threads)
-        if MASKING[method].weights:
-            source._mem_gb += TORCH_GB
+                              threads=threads, network_gb=NETWORK_GB if MASKING[method].weights else 0)
         workflow.connect([(inputnode, source, [('magnitude', 'magnitude')])])
     workflow.connect([(source, outputnode, [('mask', 'brain_mask')])])
     if brain_mask or MASKING[method].tight:

@@ -97,8 +97,8 @@ def _segment_node(source, voxel_size, has_chi, has_r2star, inputnode, workflow, 
     """Return the node that finds the regions, connected to its inputs."""
     if source.rung == 'network':
         # The network's own features, on its own grid, come on top.
-        node = numeric_node(NetworkRegions(voxel_size=voxel_size, weights=source.name), 'segment', buffers=20, **sizes)
-        node._mem_gb += NETWORK_GB
+        node = numeric_node(NetworkRegions(voxel_size=voxel_size, weights=source.name), 'segment', buffers=20,
+                            network_gb=NETWORK_GB, **sizes)
         ports = [('combined', 'magnitude'), ('qsm_mask', 'mask')] + [('r2star', 'r2star')] * has_r2star
         workflow.connect([(inputnode, node, ports), (inputnode, node, [(('chi', first), 'chi')])])
         return node

@@ -32,7 +32,7 @@ TARGETS = 'chi', 'field', 'local', 'direct'
 
 
 def head_pool(paths, seed, shapes):
-    """Return heads, each a label map (None: the parametric head) and a seed; all of them in one shape, then the next."""
+    """Return heads, each a label map (None: the parametric head) and a seed, all in one shape, then in the next."""
     return [(path, (seed, shape, n)) for shape in range(shapes) for n, path in enumerate(paths)]
 
 
